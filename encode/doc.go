@@ -1,0 +1,2 @@
+// Package encode holds the contract of encoders.
+package encode

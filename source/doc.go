@@ -1,0 +1,2 @@
+// Package source reads datasets.
+package source
