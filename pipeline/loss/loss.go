@@ -1,0 +1,177 @@
+package loss
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"gorgonia.org/tensor"
+
+	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
+)
+
+// Param is one trained tensor with its gradient.
+type Param = nn.Param
+
+// Kind is the kind of samples that a loss or a dataset is for.
+type Kind int
+
+// The kinds of samples.
+const (
+	Pairs  Kind = iota // (a, b, score, subgroup)
+	Groups             // (object, label)
+)
+
+// String is "pairs" or "groups".
+func (k Kind) String() string {
+	if k == Groups {
+		return "groups"
+	}
+	return "pairs"
+}
+
+// Config declares a loss. Its zero value is valid, and every option's zero
+// value is its default.
+type Config interface {
+	// Type is the loss's name in configuration files.
+	Type() string
+	// Kind is the kind of samples that the loss takes.
+	Kind() Kind
+	// Params are the options with defaults filled in, under their names in
+	// configuration files; [Parse] takes them back.
+	Params() map[string]any
+	// New returns the loss for embeddings of dim values, dim > 0, and, for
+	// a loss over groups, that number of classes. Parameters of its own are
+	// drawn from rng.
+	New(dim, classes int, rng *rand.Rand) (Loss, error)
+}
+
+// Batch is a batch of samples with their embeddings. Everything is borrowed
+// for the length of a call.
+type Batch struct {
+	// A are the embeddings of groups' objects or of pairs' first sides, B
+	// those of pairs' second sides (nil for groups): [n, dim], n > 0.
+	A, B *tensor.Dense
+	// Labels are a group sample's class, from 0 to less than the number of
+	// classes; n of them for groups, else nil.
+	Labels []int32
+	// Scores are a pair's score: above 0 for similar objects. nil stands
+	// for 1 everywhere.
+	Scores []float32
+	// Subgroups are a pair's subgroup: objects of different subgroups are
+	// never similar. nil stands for one subgroup.
+	Subgroups []int32
+	// AIDs and BIDs number the objects of A and B: equal numbers are equal
+	// objects, on either side. nil stands for objects that all differ.
+	AIDs, BIDs []int64
+}
+
+// Rows is the number of samples, 0 for a batch without embeddings.
+func (b *Batch) Rows() int {
+	if b.A == nil {
+		return 0
+	}
+	return b.A.Shape()[0]
+}
+
+// Result is the loss of a batch.
+type Result struct {
+	// Value is the mean over the batch's samples.
+	Value float64
+	// DA and DB are Value's gradients by A and B, of their shapes; DB is nil
+	// for groups, both where no gradient was asked for. They belong to the
+	// loss and are valid until its next call.
+	DA, DB *tensor.Dense
+}
+
+// Loss computes losses. It keeps memory between calls and is not safe for
+// concurrent use.
+type Loss interface {
+	// Parameters are the loss's own trained tensors, always the same ones;
+	// none for most.
+	Parameters() []Param
+	// Compute returns the loss of a batch and, with grad, its gradients,
+	// adding those of the loss's own parameters to their Grad. The value
+	// may be NaN or infinite; a batch that does not fit the loss is an error.
+	Compute(b *Batch, grad bool) (Result, error)
+}
+
+// ErrType is returned by [Parse] for an unknown type.
+var ErrType = errors.New("unknown loss type")
+
+// configs are the losses of this package.
+func configs() []Config { return []Config{MultipleNegativesRanking{}, Softmax{}} }
+
+// Types are the types that [Parse] knows for samples of the given kinds (of
+// any without arguments), sorted.
+func Types(kinds ...Kind) []string {
+	var names []string
+	for _, c := range configs() {
+		if len(kinds) == 0 || slices.Contains(kinds, c.Kind()) {
+			names = append(names, c.Type())
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Parse returns the loss declared by a type and the JSON object of its
+// options, as [Config.Params] prints them; empty params are all defaults. An
+// unknown option is an error.
+func Parse(typ string, params json.RawMessage) (Config, error) {
+	var c Config
+	var err error
+	switch typ {
+	case MultipleNegativesRanking{}.Type():
+		c, err = decode[MultipleNegativesRanking](params)
+	case Softmax{}.Type():
+		c, err = decode[Softmax](params)
+	default:
+		return nil, fmt.Errorf("%w %q (known: %s)", ErrType, typ, strings.Join(Types(), ", "))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("loss %s: %w", typ, err)
+	}
+	return c, nil
+}
+
+func decode[C Config](params json.RawMessage) (Config, error) {
+	var c C
+	if len(params) == 0 {
+		return c, nil
+	}
+	dec := json.NewDecoder(bytes.NewReader(params))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil {
+		return nil, err
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, errors.New("more than one JSON value")
+	}
+	return c, nil
+}
+
+// lengths checks that every column that is there has a value for each row.
+func (b *Batch) lengths(rows int) error {
+	for _, c := range []struct {
+		name string
+		n    int
+		none bool
+	}{
+		{"labels", len(b.Labels), b.Labels == nil},
+		{"scores", len(b.Scores), b.Scores == nil},
+		{"subgroups", len(b.Subgroups), b.Subgroups == nil},
+		{"ids of the first side", len(b.AIDs), b.AIDs == nil},
+		{"ids of the second side", len(b.BIDs), b.BIDs == nil},
+	} {
+		if !c.none && c.n != rows {
+			return fmt.Errorf("a batch of %d rows has %d %s", rows, c.n, c.name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,268 @@
+package nn
+
+import "math"
+
+// Exp is e^x in float32, within 2 units in the last place; below -87.3 it
+// is 0 and above 88.7 it is +Inf. NaN stays NaN. (x = n·ln2 + r with
+// |r| <= ln2/2, ln2 in two parts, and a polynomial of degree 6 for e^r whose
+// coefficients are those of the Cephes library's expf.)
+func Exp(x float32) float32 {
+	const (
+		log2e = 1.44269504088896341
+		ln2Hi = 0.693359375
+		ln2Lo = -2.12194440e-4
+	)
+	switch {
+	case x != x:
+		return x
+	case x > 88.7228:
+		return float32(math.Inf(1))
+	case x < -87.3365:
+		return 0
+	}
+	t := x*log2e + 0.5
+	n := int32(t)
+	if t < float32(n) {
+		n--
+	}
+	f := float32(n)
+	r := x - f*ln2Hi - f*ln2Lo
+	p := float32(1.9875691500e-4)
+	p = p*r + 1.3981999507e-3
+	p = p*r + 8.3334519073e-3
+	p = p*r + 4.1665795894e-2
+	p = p*r + 1.6666665459e-1
+	p = p*r + 5.0000001201e-1
+	p = p*r*r + r + 1
+	// Two factors, because 2^128 alone is no float32.
+	half := n / 2
+	return p * math.Float32frombits(uint32(half+127)<<23) * math.Float32frombits(uint32(n-half+127)<<23)
+}
+
+// Sigmoid is 1/(1+e^-x).
+func Sigmoid(x float32) float32 { return 1 / (1 + Exp(-x)) }
+
+// Dot is the inner product of two vectors of one length, in float64.
+func Dot(a, b []float32) float64 {
+	var s float64
+	for i, v := range a[:len(b)] {
+		s += float64(v) * float64(b[i])
+	}
+	return s
+}
+
+// NormEps is the least length by which [Normalize] divides, as in
+// PyTorch's F.normalize.
+const NormEps = 1e-12
+
+// Normalize writes the rows of x, divided by their Euclidean lengths (at
+// least [NormEps]), to dst, and the inverse lengths to inv. A row of zeros
+// stays zeros and has the inverse length 0.
+func Normalize(dst, x Mat, inv []float32) {
+	Parallel(x.Rows, 2*x.Cols, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			src, out := x.Row(i), dst.Row(i)
+			norm := math.Sqrt(Dot(src, src))
+			inv[i] = 0
+			if norm != 0 {
+				inv[i] = float32(1 / max(norm, NormEps))
+			}
+			for j, v := range src {
+				out[j] = v * inv[i]
+			}
+		}
+	})
+}
+
+// NormalizeBackward turns the gradient g of the rows y = x/|x| of
+// [Normalize] into that of x, in place: (g - y·(y·g))/|x|. The gradient of a
+// row of zeros is 0, as no direction is better than another there.
+func NormalizeBackward(g, y Mat, inv []float32) {
+	Parallel(g.Rows, 2*g.Cols, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			gr, yr := g.Row(i), y.Row(i)
+			along := float32(Dot(yr, gr))
+			for j, v := range yr {
+				gr[j] = (gr[j] - v*along) * inv[i]
+			}
+		}
+	})
+}
+
+// LogSumExpRows writes log(sum(exp(row))) of every row of m to dst. A value
+// of -Inf counts as absent; a row must have one that is not.
+func LogSumExpRows(dst []float32, m Mat) {
+	Parallel(m.Rows, 4*m.Cols, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			row := m.Row(i)
+			top := float32(math.Inf(-1))
+			for _, v := range row {
+				top = max(top, v)
+			}
+			var sum float64
+			for _, v := range row {
+				sum += float64(Exp(v - top))
+			}
+			dst[i] = top + float32(math.Log(sum))
+		}
+	})
+}
+
+// LogSumExpCols writes log(sum(exp(column))) of every column of m to dst,
+// under the rules of [LogSumExpRows]. sums is scratch of m.Cols values.
+func LogSumExpCols(dst []float32, sums []float64, m Mat) {
+	Parallel(m.Cols, 4*m.Rows, func(lo, hi int) {
+		top, sum := dst[lo:hi], sums[lo:hi]
+		for j := range top {
+			top[j], sum[j] = float32(math.Inf(-1)), 0
+		}
+		for i := range m.Rows {
+			for j, v := range m.Row(i)[lo:hi] {
+				top[j] = max(top[j], v)
+			}
+		}
+		for i := range m.Rows {
+			for j, v := range m.Row(i)[lo:hi] {
+				sum[j] += float64(Exp(v - top[j]))
+			}
+		}
+		for j := range top {
+			top[j] += float32(math.Log(sum[j]))
+		}
+	})
+}
+
+// Sigmoids writes the sigmoid of every value of g to dst.
+func Sigmoids(dst, g []float32) {
+	for i, v := range g {
+		dst[i] = Sigmoid(v)
+	}
+}
+
+// Add adds b to a.
+func Add(a, b Mat) {
+	Parallel(a.Rows, a.Cols, func(lo, hi int) {
+		dst, src := a.Data[lo*a.Cols:hi*a.Cols], b.Data[lo*a.Cols:hi*a.Cols]
+		for i, v := range src {
+			dst[i] += v
+		}
+	})
+}
+
+// GatedAdd adds the vector bias to every row of z and then writes
+// z ∘ gate + x to y, where gate stands for every row.
+func GatedAdd(y, x, z Mat, bias, gate []float32) {
+	Parallel(x.Rows, 2*x.Cols, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			yr, xr, zr := y.Row(i), x.Row(i), z.Row(i)
+			for j, v := range zr {
+				v += bias[j]
+				zr[j] = v
+				yr[j] = v*gate[j] + xr[j]
+			}
+		}
+	})
+}
+
+// GatedAddBackward takes the gradient dy of [GatedAdd]'s y, the z that it
+// left and gate = sigmoid(g). It writes the gradient of z to dz and adds
+// those of bias and g, summed over rows, to dbias and dg.
+func GatedAddBackward(dz Mat, dbias, dg []float32, dy, z Mat, gate []float32, s *Sums) {
+	s.fit(z.Cols)
+	Parallel(z.Cols, 4*z.Rows, func(lo, hi int) {
+		sb, sg, gt := s.a[lo:hi], s.b[lo:hi], gate[lo:hi]
+		clear(sb)
+		clear(sg)
+		for i := range z.Rows {
+			dzr, dyr, zr := dz.Row(i)[lo:hi], dy.Row(i)[lo:hi], z.Row(i)[lo:hi]
+			for j, d := range dyr {
+				v := d * gt[j]
+				dzr[j] = v
+				sb[j] += float64(v)
+				sg[j] += float64(v * zr[j])
+			}
+		}
+		for j, v := range gt {
+			dbias[lo+j] += float32(sb[j])
+			// v already holds one factor sigmoid; its derivative has (1-sigmoid) more.
+			dg[lo+j] += float32(sg[j] * float64(1-v))
+		}
+	})
+}
+
+// Sums is scratch for sums over the rows of a matrix. The zero Sums is ready.
+type Sums struct{ a, b []float64 }
+
+func (s *Sums) fit(n int) {
+	if len(s.a) < n {
+		s.a, s.b = make([]float64, n), make([]float64, n)
+	}
+}
+
+// AddScalar adds v to every value of m.
+func AddScalar(m Mat, v float32) {
+	Parallel(m.Rows, m.Cols, func(lo, hi int) {
+		for i := lo * m.Cols; i < hi*m.Cols; i++ {
+			m.Data[i] += v
+		}
+	})
+}
+
+// CrossEntropyBackward replaces the square matrix l of logits by the
+// gradient of scale·Σ_i(rows[i] - l[i,i]) by l, where rows are its
+// [LogSumExpRows]; with cols, its [LogSumExpCols], also that of
+// scale·Σ_j(cols[j] - l[j,j]). nil cols are left out.
+func CrossEntropyBackward(l Mat, rows, cols []float32, scale float32) {
+	Parallel(l.Rows, 4*l.Cols, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			row, lse := l.Row(i), rows[i]
+			if cols == nil {
+				for j, v := range row {
+					row[j] = scale * Exp(v-lse)
+				}
+				row[i] -= scale
+				continue
+			}
+			for j, v := range row {
+				row[j] = scale * (Exp(v-lse) + Exp(v-cols[j]))
+			}
+			row[i] -= 2 * scale
+		}
+	})
+}
+
+// SoftmaxBackward replaces the matrix l of logits by the gradient of
+// scale·Σ_i(lse[i] - l[i,labels[i]]) by l, where lse are its [LogSumExpRows].
+func SoftmaxBackward(l Mat, lse []float32, labels []int32, scale float32) {
+	Parallel(l.Rows, 2*l.Cols, func(lo, hi int) {
+		for i := lo; i < hi; i++ {
+			row := l.Row(i)
+			for j, v := range row {
+				row[j] = scale * Exp(v-lse[i])
+			}
+			row[labels[i]] -= scale
+		}
+	})
+}
+
+// AdamStep holds the numbers of one step of Adam.
+type AdamStep struct {
+	Keep1, Add1 float32 // beta1 and 1 - beta1
+	Keep2, Add2 float32 // beta2 and 1 - beta2
+	Rate        float32 // learning rate / (1 - beta1^t)
+	Root        float32 // sqrt(1 - beta2^t)
+	Eps         float32
+}
+
+// Apply updates the moments m and v by the gradient g and then the values w:
+// w -= Rate·m / (sqrt(v)/Root + Eps).
+func (a AdamStep) Apply(w, g, m, v []float32) {
+	Parallel(len(w), 4, func(lo, hi int) {
+		w, g, m, v := w[lo:hi], g[lo:hi], m[lo:hi], v[lo:hi]
+		for i, d := range g {
+			m[i] = a.Keep1*m[i] + a.Add1*d
+			v[i] = a.Keep2*v[i] + a.Add2*d*d
+			w[i] -= a.Rate * m[i] / (float32(math.Sqrt(float64(v[i])))/a.Root + a.Eps)
+		}
+	})
+}
