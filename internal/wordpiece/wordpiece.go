@@ -7,6 +7,9 @@ import (
 	"unicode/utf8"
 )
 
+// Version names what texts become: it changes when the ids of any text do.
+const Version = "bert-uncased-wordpiece-1"
+
 // maxWord is the longest word, in characters after normalization, that is
 // split into pieces; longer ones are unknown.
 const maxWord = 100
