@@ -1,0 +1,266 @@
+package metric
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"os"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"gorgonia.org/tensor"
+)
+
+func matrix(rows [][]float32) *tensor.Dense {
+	return tensor.New(tensor.WithShape(len(rows), len(rows[0])), tensor.WithBacking(slices.Concat(rows...)))
+}
+
+func all() []Config {
+	return []Config{RetrievalPrecision{}, RetrievalPrecision{K: 3}, ReciprocalRank{}}
+}
+
+func TestEvaluateEqualsNumPy(t *testing.T) {
+	b, err := os.ReadFile("testdata/vectors.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cases []struct {
+		X       [][]float32
+		Labels  []int32
+		A, B    []int32
+		Queries int
+		Values  map[string]float64
+	}
+	if err := json.Unmarshal(b, &cases); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range cases {
+		rel := ByLabel(c.Labels)
+		if c.Labels == nil {
+			if rel, err = ByPairs(len(c.X), c.A, c.B); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := Evaluate(t.Context(), matrix(c.X), rel, all()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Queries != c.Queries || got.Objects != len(c.X) || len(got.Values) != len(c.Values) {
+			t.Errorf("case %d: got %+v, want %d queries", i, got, c.Queries)
+		}
+		for name, want := range c.Values {
+			if math.Abs(got.Values[name]-want) > 1e-12 {
+				t.Errorf("case %d: %s is %v, want %v", i, name, got.Values[name], want)
+			}
+		}
+	}
+}
+
+// TestEvaluateEqualsSorting compares with a sort of all candidates by
+// float64 cosine, on random vectors and sizes around a block's.
+func TestEvaluateEqualsSorting(t *testing.T) {
+	for _, n := range []int{2, 3, blockQueries - 1, blockQueries, blockQueries + 1} {
+		rng := rand.New(rand.NewPCG(uint64(n), 0))
+		const dim = 17
+		rows := make([][]float32, n)
+		labels := make([]int32, n)
+		for i := range rows {
+			rows[i] = make([]float32, dim)
+			size := math.Pow(10, float64(rng.IntN(9)-4))
+			for j := range rows[i] {
+				rows[i][j] = float32(rng.NormFloat64() * size)
+			}
+			labels[i] = rng.Int32N(int32(n/4 + 1))
+		}
+		var sums [3]float64
+		queries := 0
+		for q := range rows {
+			rel := ByLabel(labels).Append(nil, q)
+			if len(rel) == 0 {
+				continue
+			}
+			queries++
+			var order []int32
+			sim := make([]float64, n)
+			for j := range rows {
+				sim[j] = cosine(rows[q], rows[j])
+				if j != q {
+					order = append(order, int32(j))
+				}
+			}
+			slices.SortFunc(order, func(a, b int32) int {
+				if sim[a] > sim[b] {
+					return -1
+				}
+				return 1
+			})
+			first := 0
+			for r, j := range order {
+				if slices.Contains(rel, j) {
+					if r == 0 {
+						sums[0]++
+					}
+					if r < 3 {
+						sums[1] += 1.0 / 3
+					}
+					if first == 0 {
+						first = r + 1
+					}
+				}
+			}
+			sums[2] += 1 / float64(first)
+		}
+		got, err := Evaluate(t.Context(), matrix(rows), ByLabel(labels), all()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Queries != queries {
+			t.Errorf("n=%d: %d queries, want %d", n, got.Queries, queries)
+		}
+		for k, m := range all() {
+			if want := sums[k] / float64(max(queries, 1)); math.Abs(got.Values[m.Name()]-want) > 1e-9 {
+				t.Errorf("n=%d: %s is %v, want %v", n, m.Name(), got.Values[m.Name()], want)
+			}
+		}
+	}
+}
+
+func cosine(a, b []float32) float64 {
+	var ab, aa, bb float64
+	for i := range a {
+		ab += float64(a[i]) * float64(b[i])
+		aa += float64(a[i]) * float64(a[i])
+		bb += float64(b[i]) * float64(b[i])
+	}
+	return ab / math.Sqrt(aa*bb)
+}
+
+// TestCollapsedEncoder: one vector for every object must look as bad as it is.
+func TestCollapsedEncoder(t *testing.T) {
+	for name, v := range map[string]float32{"constant": 1, "zero": 0} {
+		rows := make([][]float32, 100)
+		labels := make([]int32, 100)
+		for i := range rows {
+			rows[i] = []float32{v, v, v}
+			labels[i] = int32(i / 2)
+		}
+		got, err := Evaluate(t.Context(), matrix(rows), ByLabel(labels), all()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Values["retrieval_precision@1"] != 0 || math.Abs(got.Values["reciprocal_rank"]-1.0/99) > 1e-12 {
+			t.Errorf("%s embeddings score %v", name, got.Values)
+		}
+	}
+}
+
+func TestEvaluateIgnoresOrderAndThreads(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	const n = 300
+	rows, labels := make([][]float32, n), make([]int32, n)
+	for i := range rows {
+		rows[i] = []float32{float32(rng.IntN(3) - 1), float32(rng.IntN(3) - 1), float32(rng.IntN(3) - 1)}
+		labels[i] = rng.Int32N(60)
+	}
+	evaluate := func() map[string]float64 {
+		r, err := Evaluate(t.Context(), matrix(rows), ByLabel(labels), all()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Values
+	}
+	want := evaluate()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	if got := evaluate(); !reflect.DeepEqual(got, want) {
+		t.Errorf("one thread gives %v, several %v", got, want)
+	}
+	rng.Shuffle(n, func(i, j int) {
+		rows[i], rows[j] = rows[j], rows[i]
+		labels[i], labels[j] = labels[j], labels[i]
+	})
+	for name, v := range evaluate() {
+		if math.Abs(v-want[name]) > 1e-12 {
+			t.Errorf("%s is %v in another order of rows, %v before", name, v, want[name])
+		}
+	}
+}
+
+func TestEvaluateRefuses(t *testing.T) {
+	good := matrix([][]float32{{1, 0}, {0, 1}})
+	rel := ByLabel([]int32{0, 0})
+	for name, c := range map[string]struct {
+		x      *tensor.Dense
+		rel    Relevance
+		metric Config
+		want   string
+	}{
+		"no matrix":     {nil, rel, ReciprocalRank{}, "missing"},
+		"NaN":           {matrix([][]float32{{1, 0}, {0, float32(math.NaN())}}), rel, ReciprocalRank{}, "object 1 is not finite"},
+		"infinite":      {matrix([][]float32{{float32(math.Inf(-1)), 0}, {0, 1}}), rel, ReciprocalRank{}, "object 0 is not finite"},
+		"other numbers": {good, ByLabel([]int32{0}), ReciprocalRank{}, "2 embeddings and relevance for 1"},
+		"negative k":    {good, rel, RetrievalPrecision{K: -1}, "k is -1"},
+	} {
+		if _, err := Evaluate(t.Context(), c.x, c.rel, c.metric); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Evaluate(ctx, good, rel); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end of ctx: got %v", err)
+	}
+}
+
+func TestNoQueries(t *testing.T) {
+	got, err := Evaluate(t.Context(), matrix([][]float32{{1, 0}, {0, 1}}), ByLabel([]int32{0, 1}), all()...)
+	if err != nil || got.Queries != 0 || got.Values["reciprocal_rank"] != 0 || len(got.Values) != 3 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+func TestByPairs(t *testing.T) {
+	rel, err := ByPairs(4, []int32{0, 0, 1, 2, 0}, []int32{1, 1, 0, 2, 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range [][]int32{{1, 3}, {0}, nil, {0}} {
+		if got := rel.Append(nil, i); !slices.Equal(got, want) {
+			t.Errorf("partners of %d are %v, want %v", i, got, want)
+		}
+	}
+	for name, c := range map[string][2][]int32{
+		"lengths":   {{0}, {}},
+		"too large": {{0}, {4}},
+		"negative":  {{-1}, {0}},
+	} {
+		if _, err := ByPairs(4, c[0], c[1]); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestParse(t *testing.T) {
+	for _, m := range all() {
+		params, err := json.Marshal(m.Params())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Parse(m.Type(), params)
+		if err != nil || got.Name() != m.Name() {
+			t.Errorf("%s with %s came back as %v, %v", m.Type(), params, got, err)
+		}
+	}
+	if _, err := Parse("recall", nil); !errors.Is(err, ErrType) || !strings.Contains(err.Error(), "reciprocal_rank, retrieval_precision") {
+		t.Errorf("unknown type: %v", err)
+	}
+	for _, params := range []string{`{"kk":1}`, `{"k":-1}`, `{"k":1}{}`, `{`} {
+		if _, err := Parse("retrieval_precision", json.RawMessage(params)); err == nil {
+			t.Errorf("params %s: no error", params)
+		}
+	}
+}
