@@ -53,7 +53,8 @@ func Evaluate(ctx context.Context, data Data, f head.Frozen, metrics ...metric.C
 	return metric.Evaluate(ctx, nn.Wrap(x), rel, metrics...)
 }
 
-// collector gathers distinct objects, in order of first appearance.
+// collector gathers distinct objects, in order of first appearance: row by
+// row, the first side before the second.
 type collector struct {
 	head    head.Frozen
 	pairs   bool
@@ -64,9 +65,10 @@ type collector struct {
 	a, b    []int32 // objects of the positive pairs
 	labels  []int32 // of groups
 
-	numbers [2][]int32 // of the objects of a batch, by side
-	staged  nn.Buffer  // embeddings of a batch's new objects
-	result  nn.Buffer
+	fresh  int       // objects of the batch that were not there before
+	stage  nn.Mat    // their embeddings
+	staged nn.Buffer // stage's memory
+	result nn.Buffer
 }
 
 func (c *collector) add(b *Batch) error {
@@ -74,12 +76,17 @@ func (c *collector) add(b *Batch) error {
 	if err != nil {
 		return err
 	}
+	c.fresh = 0
 	if !c.pairs {
 		if len(b.Labels) != x.Rows {
 			return fmt.Errorf("a batch of %d rows has %d labels", x.Rows, len(b.Labels))
 		}
 		c.labels = append(c.labels, b.Labels...)
-		return c.side(0, x, nil)
+		c.stage = c.staged.Mat(x.Rows, x.Cols)
+		for i := range x.Rows {
+			c.number(x.Row(i), nil, i)
+		}
+		return c.flush()
 	}
 	y, err := nn.ViewCols(b.B, c.head.In())
 	if err != nil {
@@ -91,53 +98,45 @@ func (c *collector) add(b *Batch) error {
 	if (b.AIDs == nil) != (b.BIDs == nil) {
 		return errors.New("a batch has ids of one side only")
 	}
-	if err := c.side(0, x, b.AIDs); err != nil {
-		return err
+	if b.AIDs != nil && (len(b.AIDs) != x.Rows || len(b.BIDs) != x.Rows) {
+		return fmt.Errorf("a batch of %d rows has %d and %d ids", x.Rows, len(b.AIDs), len(b.BIDs))
 	}
-	if err := c.side(1, y, b.BIDs); err != nil {
-		return err
-	}
+	c.stage = c.staged.Mat(2*x.Rows, x.Cols)
 	for i := range x.Rows {
+		k, l := c.number(x.Row(i), b.AIDs, i), c.number(y.Row(i), b.BIDs, i)
 		if b.Scores == nil || b.Scores[i] > 0 {
-			c.a, c.b = append(c.a, c.numbers[0][i]), append(c.b, c.numbers[1][i])
+			c.a, c.b = append(c.a, k), append(c.b, l)
 		}
 	}
-	return nil
+	return c.flush()
 }
 
-// side numbers the objects of one side of a batch and passes those not seen
-// before through the head.
-func (c *collector) side(k int, x nn.Mat, ids []int64) error {
-	if ids != nil && len(ids) != x.Rows {
-		return fmt.Errorf("a batch of %d rows has %d ids", x.Rows, len(ids))
-	}
-	numbers, fresh := c.numbers[k][:0], 0
-	stage := c.staged.Mat(x.Rows, x.Cols)
-	for i := range x.Rows {
-		number, known := int32(0), false
-		if ids != nil {
-			number, known = c.ids[ids[i]]
+// number returns the number of the object ids[i], and stages its embedding
+// if it is a new one; without ids it always is.
+func (c *collector) number(embedding []float32, ids []int64, i int) int32 {
+	n := int32(c.objects + c.fresh)
+	if ids != nil {
+		if known, ok := c.ids[ids[i]]; ok {
+			return known
 		}
-		if !known {
-			number = int32(c.objects + fresh)
-			if ids != nil {
-				c.ids[ids[i]] = number
-			}
-			copy(stage.Row(fresh), x.Row(i))
-			fresh++
-		}
-		numbers = append(numbers, number)
+		c.ids[ids[i]] = n
 	}
-	c.numbers[k] = numbers
-	if fresh == 0 {
+	copy(c.stage.Row(c.fresh), embedding)
+	c.fresh++
+	return n
+}
+
+// flush passes the staged objects through the head.
+func (c *collector) flush() error {
+	if c.fresh == 0 {
 		return nil
 	}
-	c.staged.Mat(fresh, x.Cols)
-	y := c.result.Mat(fresh, c.head.Out())
+	c.staged.Mat(c.fresh, c.stage.Cols)
+	y := c.result.Mat(c.fresh, c.head.Out())
 	if err := c.head.Apply(c.result.Dense(), c.staged.Dense()); err != nil {
 		return fmt.Errorf("head: %w", err)
 	}
 	c.out = append(c.out, y.Data...)
-	c.objects += fresh
+	c.objects += c.fresh
 	return nil
 }

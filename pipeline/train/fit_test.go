@@ -1,0 +1,261 @@
+package train_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"math"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/permafrost-ml/permafrost/pipeline/head"
+	"github.com/permafrost-ml/permafrost/pipeline/loss"
+	"github.com/permafrost-ml/permafrost/pipeline/metric"
+	"github.com/permafrost-ml/permafrost/pipeline/train"
+)
+
+// recipes are the two of text: pairs and groups.
+func recipes() []struct {
+	name string
+	data *memory
+	head head.Config
+	loss loss.Config
+} {
+	return []struct {
+		name string
+		data *memory
+		head head.Config
+		loss loss.Config
+	}{
+		{"pairs", toyPairs(300, 24, 128), head.SkipConnection{}, loss.MultipleNegativesRanking{Symmetric: true}},
+		{"groups", toyGroups(300, 24, 6, 128), head.SkipConnection{Dropout: 0.1, Layers: 2}, loss.Softmax{Temperature: 1}},
+	}
+}
+
+func weights(t *testing.T, h head.Head) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := head.Save(&b, h); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestFitLearns(t *testing.T) {
+	for _, r := range recipes() {
+		var steps, epochs int
+		res, err := train.Fit(t.Context(), r.data, r.head, r.loss, train.Options{
+			Epochs: 30, Optimizer: train.Adam{LR: 3e-2},
+			Callbacks: train.Callbacks{
+				OnStep: func(s train.Step) error {
+					if want := []int{128, 128, 44}[s.Step]; s.Rows != want || s.Epoch != epochs {
+						t.Errorf("%s: step %+v has %d rows, want %d", r.name, s, s.Rows, want)
+					}
+					steps++
+					return nil
+				},
+				OnEpoch: func(train.Epoch) error { epochs++; return nil },
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if steps != 90 || epochs != 30 || len(res.Epochs) != 30 {
+			t.Errorf("%s: %d steps and %d epochs were told, %d came back", r.name, steps, epochs, len(res.Epochs))
+		}
+		if !(res.FinalLoss() < 0.7*res.FirstLoss()) {
+			t.Errorf("%s: the loss went from %v to %v", r.name, res.FirstLoss(), res.FinalLoss())
+		}
+		empty, err := head.Empty{}.New(r.data.dim, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, err := train.Evaluate(t.Context(), r.data, empty.Freeze(), metric.RetrievalPrecision{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := train.Evaluate(t.Context(), r.data, res.Head.Freeze(), metric.RetrievalPrecision{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const name = "retrieval_precision@1"
+		if !(after.Values[name] > before.Values[name]+0.1) {
+			t.Errorf("%s: %s went from %v to %v", r.name, name, before.Values[name], after.Values[name])
+		}
+	}
+}
+
+func TestFitIsDeterministic(t *testing.T) {
+	for _, r := range recipes() {
+		fit := func(threads int, seed uint64) []byte {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(threads))
+			res, err := train.Fit(t.Context(), r.data, r.head, r.loss, train.Options{Epochs: 3, Seed: seed})
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := weights(t, res.Head)
+			for _, p := range res.Loss.Parameters() {
+				out = fmt.Appendf(out, "%x", p.Values())
+			}
+			return out
+		}
+		want := fit(1, 7)
+		for _, threads := range []int{1, 2, 5} {
+			if !bytes.Equal(fit(threads, 7), want) {
+				t.Errorf("%s: the weights differ with GOMAXPROCS %d", r.name, threads)
+			}
+		}
+		if bytes.Equal(fit(1, 8), want) {
+			t.Errorf("%s: the seed changes nothing", r.name)
+		}
+	}
+}
+
+// TestDefaultsAreZero: options left out and options at their defaults train
+// the same weights.
+func TestDefaultsAreZero(t *testing.T) {
+	data := toyPairs(40, 6, 16)
+	var want []byte
+	for i, c := range []struct {
+		head head.Config
+		loss loss.Config
+		opts train.Options
+	}{
+		{head.SkipConnection{}, loss.MultipleNegativesRanking{}, train.Options{}},
+		{
+			head.SkipConnection{Layers: 1},
+			loss.MultipleNegativesRanking{Scale: 20},
+			train.Options{Epochs: 10, BatchSize: 256, Optimizer: train.Adam{LR: 0.001, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8}},
+		},
+	} {
+		res, err := train.Fit(t.Context(), data, c.head, c.loss, c.opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := weights(t, res.Head); i == 0 {
+			want = got
+		} else if !bytes.Equal(got, want) {
+			t.Error("explicit defaults train other weights")
+		}
+	}
+}
+
+func TestKindMismatch(t *testing.T) {
+	_, err := train.Fit(t.Context(), toyPairs(4, 2, 2), head.SkipConnection{}, loss.Softmax{}, train.Options{})
+	var kind *train.KindError
+	if !errors.As(err, &kind) || err.Error() != "loss softmax takes groups and the data are pairs: use multiple_negatives_ranking" {
+		t.Errorf("pairs: got %v", err)
+	}
+	_, err = train.Fit(t.Context(), toyGroups(4, 2, 2, 2), head.SkipConnection{}, loss.MultipleNegativesRanking{}, train.Options{})
+	if err == nil || !strings.HasSuffix(err.Error(), "takes pairs and the data are groups: use softmax") {
+		t.Errorf("groups: got %v", err)
+	}
+}
+
+func TestFitRefuses(t *testing.T) {
+	pairs := toyPairs(4, 2, 2)
+	mnr := loss.MultipleNegativesRanking{}
+	for name, c := range map[string]struct {
+		data *memory
+		head head.Config
+		loss loss.Config
+		opts train.Options
+		want string
+	}{
+		"nothing to train": {pairs, head.Empty{}, mnr, train.Options{}, train.ErrNothingToTrain.Error()},
+		"no data":          {&memory{dim: 2, batch: 2}, head.SkipConnection{}, mnr, train.Options{}, "epoch 0: the data yields no batch"},
+		"head":             {pairs, head.SkipConnection{Dropout: 2}, mnr, train.Options{}, "head skip_connection: dropout is 2"},
+		"loss":             {pairs, head.SkipConnection{}, loss.MultipleNegativesRanking{Scale: -1}, train.Options{}, "loss multiple_negatives_ranking: scale"},
+		"optimizer":        {pairs, head.SkipConnection{}, mnr, train.Options{Optimizer: train.Adam{LR: -1}}, "optimizer adam: lr is -1"},
+		"epochs":           {pairs, head.SkipConnection{}, mnr, train.Options{Epochs: -1}, "epochs is -1"},
+		"batch size":       {pairs, head.SkipConnection{}, mnr, train.Options{BatchSize: -1}, "batch_size is -1"},
+	} {
+		if _, err := train.Fit(t.Context(), c.data, c.head, c.loss, c.opts); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestFitStopsAtNaN(t *testing.T) {
+	data := toyPairs(64, 4, 16)
+	data.a[4*40] = float32(math.NaN())
+	_, err := train.Fit(t.Context(), data, head.SkipConnection{}, loss.MultipleNegativesRanking{}, train.Options{})
+	var diverged *train.DivergedError
+	if !errors.As(err, &diverged) || !strings.Contains(err.Error(), fmt.Sprintf("epoch 0, step %d: the loss is NaN", diverged.Step)) {
+		t.Errorf("got %v", err)
+	}
+	// A step so large that weights overflow, found though no loss follows it.
+	_, err = train.Fit(t.Context(), toyGroups(16, 4, 2, 16), head.SkipConnection{}, loss.Softmax{},
+		train.Options{Epochs: 1, Optimizer: train.Adam{LR: 1e39}})
+	if !errors.As(err, &diverged) || !strings.Contains(err.Error(), "by epoch 0, step 0: parameter") {
+		t.Errorf("after a huge step: got %v", err)
+	}
+}
+
+func TestFitEndsWithContext(t *testing.T) {
+	cause := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	steps := 0
+	_, err := train.Fit(ctx, toyPairs(64, 4, 16), head.SkipConnection{}, loss.MultipleNegativesRanking{}, train.Options{
+		Callbacks: train.Callbacks{OnStep: func(train.Step) error {
+			if steps++; steps == 6 {
+				cancel(cause)
+			}
+			return nil
+		}},
+	})
+	if !errors.Is(err, cause) && !errors.Is(err, context.Canceled) || steps != 6 {
+		t.Errorf("got %v after %d steps", err, steps)
+	}
+}
+
+func TestFitPassesErrorsOn(t *testing.T) {
+	boom := errors.New("boom")
+	mnr := loss.MultipleNegativesRanking{}
+	for name, opts := range map[string]train.Options{
+		"after epoch 1, step 2: boom": {Callbacks: train.Callbacks{OnStep: func(s train.Step) error {
+			if s.Epoch == 1 && s.Step == 2 {
+				return boom
+			}
+			return nil
+		}}},
+		"after epoch 1: boom": {Callbacks: train.Callbacks{OnEpoch: func(e train.Epoch) error {
+			if e.Epoch == 1 {
+				return boom
+			}
+			return nil
+		}}},
+	} {
+		if _, err := train.Fit(t.Context(), toyPairs(64, 4, 16), head.SkipConnection{}, mnr, opts); !errors.Is(err, boom) || err.Error() != name {
+			t.Errorf("got %v, want %s", err, name)
+		}
+	}
+	data := failing{toyPairs(64, 4, 16), boom}
+	if _, err := train.Fit(t.Context(), data, head.SkipConnection{}, mnr, train.Options{}); !errors.Is(err, boom) || err.Error() != "epoch 0, step 2: boom" {
+		t.Errorf("from the data: got %v", err)
+	}
+}
+
+// failing is data whose third batch is an error.
+type failing struct {
+	*memory
+	err error
+}
+
+func (f failing) Epoch(ctx context.Context, epoch int) iter.Seq2[*train.Batch, error] {
+	return func(yield func(*train.Batch, error) bool) {
+		n := 0
+		for b, err := range f.memory.Epoch(ctx, epoch) {
+			if n++; n == 3 {
+				yield(nil, f.err)
+				return
+			}
+			if !yield(b, err) {
+				return
+			}
+		}
+	}
+}
