@@ -10,7 +10,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"gorgonia.org/tensor"
@@ -266,73 +265,6 @@ func equalWeights(a, b Head) bool {
 	return slices.EqualFunc(a.Parameters(), b.Parameters(), func(p, q Param) bool {
 		return p.Name == q.Name && slices.Equal(p.Values(), q.Values())
 	})
-}
-
-// TestFrozenIsRowInvariant: a row's bits are the same alone and in any batch.
-func TestFrozenIsRowInvariant(t *testing.T) {
-	rng := newRand(9)
-	for _, dim := range []int{1, 3, 64, 100, 256, 384} {
-		h, err := SkipConnection{Layers: 2}.New(dim, rng)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range h.Parameters() {
-			if strings.HasPrefix(p.Name, "gates.") {
-				clear(p.Values())
-			}
-		}
-		const n = 2*blockRows + 7
-		x := random(rng, n, dim)
-		for i := 0; i < n*dim; i += 5 {
-			x.Float32s()[i] = 0 // some BLAS skip zeros
-		}
-		f := h.Freeze()
-		all := dense(n, dim, make([]float32, n*dim))
-		if err := f.Apply(all, x); err != nil {
-			t.Fatal(err)
-		}
-		for _, size := range []int{1, 2, 5, blockRows, blockRows + 1} {
-			for lo := 0; lo+size <= n; lo += 7 {
-				part := dense(size, dim, make([]float32, size*dim))
-				if err := f.Apply(part, dense(size, dim, slices.Clone(x.Float32s()[lo*dim:(lo+size)*dim]))); err != nil {
-					t.Fatal(err)
-				}
-				if !slices.Equal(part.Float32s(), all.Float32s()[lo*dim:(lo+size)*dim]) {
-					t.Fatalf("dim %d: rows %d to %d differ in a batch of %d and of %d", dim, lo, lo+size, size, n)
-				}
-			}
-		}
-	}
-}
-
-func TestFrozenIsConcurrentAndApart(t *testing.T) {
-	const dim, n = 32, 100
-	rng := newRand(2)
-	h, err := SkipConnection{}.New(dim, rng)
-	if err != nil {
-		t.Fatal(err)
-	}
-	x, want := random(rng, n, dim), dense(n, dim, make([]float32, n*dim))
-	f := h.Freeze()
-	if err := f.Apply(want, x); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range h.Parameters() {
-		clear(p.Values()) // training goes on
-	}
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			got := dense(n, dim, make([]float32, n*dim))
-			for range 20 {
-				if err := f.Apply(got, x); err != nil || !slices.Equal(got.Float32s(), want.Float32s()) {
-					t.Errorf("a concurrent Apply differs (%v)", err)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
 }
 
 func TestEmpty(t *testing.T) {

@@ -28,6 +28,9 @@ func Evaluate(ctx context.Context, data Data, f head.Frozen, metrics ...metric.C
 	// An upper bound; memory that is never written stays unused.
 	c.out = make([]float32, 0, data.Rows()*sides*int64(f.Out()))
 	for b, err := range data.Scan(ctx) {
+		if cause := ended(ctx, err); cause != nil {
+			return nil, cause
+		}
 		if err == nil {
 			err = c.add(b)
 		}
@@ -36,8 +39,8 @@ func Evaluate(ctx context.Context, data Data, f head.Frozen, metrics ...metric.C
 		}
 		c.batches++
 	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+	if cause := ended(ctx, nil); cause != nil {
+		return nil, cause
 	}
 	if c.objects == 0 {
 		return nil, ErrNoData

@@ -151,11 +151,11 @@ func (f *fit) epoch(ctx context.Context, n int) (Epoch, error) {
 	start := time.Now()
 	var sum float64
 	for b, err := range f.data.Epoch(ctx, n) {
+		if cause := ended(ctx, err); cause != nil {
+			return e, cause
+		}
 		if err != nil {
 			return e, fmt.Errorf("epoch %d, step %d: %w", n, e.Steps, err)
-		}
-		if ctx.Err() != nil {
-			return e, context.Cause(ctx)
 		}
 		value, err := f.step(b)
 		if err != nil {
@@ -175,8 +175,8 @@ func (f *fit) epoch(ctx context.Context, n int) (Epoch, error) {
 		e.Rows += int64(rows)
 		sum += value * float64(rows)
 	}
-	if ctx.Err() != nil {
-		return e, context.Cause(ctx)
+	if cause := ended(ctx, nil); cause != nil {
+		return e, cause
 	}
 	if e.Steps == 0 {
 		return e, fmt.Errorf("epoch %d: %w", n, ErrNoData)
@@ -184,6 +184,15 @@ func (f *fit) epoch(ctx context.Context, n int) (Epoch, error) {
 	e.Loss = sum / float64(e.Rows)
 	e.Duration = time.Since(start)
 	return e, nil
+}
+
+// ended returns ctx's cause if ctx has ended and err, what the data gave, is
+// nothing else than that.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() == nil || err != nil && !errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return context.Cause(ctx)
 }
 
 // step computes the loss of a batch and its gradients.
