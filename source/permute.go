@@ -40,7 +40,7 @@ func NewPermutation(n int64, seed uint64, epoch int) Permutation {
 		p.rounds = 6
 	}
 	state := mix(seed + golden)
-	state = mix(state ^ (uint64(int64(epoch)) + 1)*golden)
+	state = mix(state ^ (uint64(int64(epoch))+1)*golden)
 	state = mix(state ^ p.n*golden)
 	for i := range p.rounds {
 		p.keys[i] = mix(state + uint64(i+1)*golden)

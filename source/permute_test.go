@@ -84,6 +84,7 @@ func chiSquare(counts []int, total int) float64 {
 const tooFar = 4.5
 
 func TestPermutationsOfFewRowsAreUniform(t *testing.T) {
+	t.Parallel()
 	for n := int64(2); n <= 8; n++ {
 		all := 1
 		for i := 2; i <= int(n); i++ {
@@ -117,8 +118,9 @@ func TestPermutationsOfFewRowsAreUniform(t *testing.T) {
 // Where an element goes, where a pair goes, how many stay, which come in
 // order and of which sign the permutation is: all as by chance.
 func TestPermutationsAreUniform(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int64{9, 16, 17, 40, 64, 100, 256, 257, 1000, 3000} {
-		const epochs = 4000
+		const epochs = 3000
 		k := min(n, 40) // positions are counted in k bins
 		bin := func(row int64) int64 { return row * k / n }
 		size := make([]int, k)

@@ -1,0 +1,4 @@
+package tool
+
+// Tool is a package below the folder of commands.
+func Tool() {}

@@ -1,0 +1,4 @@
+package hidden
+
+// Hidden is not part of any public API.
+func Hidden() {}

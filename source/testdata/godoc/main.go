@@ -1,0 +1,6 @@
+package main
+
+// Run starts the program from the root folder.
+func Run() {}
+
+func main() { Run() }
