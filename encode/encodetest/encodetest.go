@@ -61,7 +61,8 @@ func Texts() []encode.Input {
 type Violation struct {
 	// Rule is the short name of the rule: "spec", "open", "encode", "dim",
 	// "dst", "finite", "deterministic", "instances", "batch_invariant",
-	// "empty_batch", "room", "input", "kept", "cancel", "concurrent" or "close".
+	// "empty_batch", "input", "kept", "cancel", "concurrent" or "close"; for a
+	// panic also "output" or "edges", the group of checks that it ended.
 	Rule string
 	// Detail says what was seen.
 	Detail string

@@ -1,6 +1,7 @@
 package encodetest
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"slices"
@@ -43,7 +44,7 @@ func (c *checker) encode(ctx context.Context, enc encode.Encoder, batch []encode
 		return nil, false
 	}
 	for i := range lent {
-		if !slices.Equal(lent[i], batch[i]) {
+		if !bytes.Equal(encode.AppendInput(nil, lent[i]), encode.AppendInput(nil, batch[i])) {
 			c.failf("input", "the encoder changed input %d of %d", i, len(batch))
 			return nil, false
 		}

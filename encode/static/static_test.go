@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/encode/encodetest"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata/golden.json; bump outputVersion with it")
@@ -54,6 +55,8 @@ func cosine(a, b []float32) float64 {
 	}
 	return dot
 }
+
+func TestContract(t *testing.T) { encodetest.Run(t, Default(), encodetest.Options{}) }
 
 func TestGolden(t *testing.T) {
 	const file = "testdata/golden.json"

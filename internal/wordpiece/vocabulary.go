@@ -55,7 +55,7 @@ func newVocabulary(tokens []string) (vocabulary, error) {
 	for _, token := range tokens {
 		_, text := spelling(token)
 		texts.WriteString(text)
-		if texts.Len() > math.MaxUint32 {
+		if uint64(texts.Len()) > math.MaxUint32 {
 			return vocabulary{}, fmt.Errorf("a vocabulary of more than %d bytes", uint32(math.MaxUint32))
 		}
 		v.ends = append(v.ends, uint32(texts.Len()))
