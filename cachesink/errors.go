@@ -1,0 +1,26 @@
+package cachesink
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrCorrupt is returned when bytes of the cache are not those that were
+	// written: a wrong checksum, size or structure. The error names the file.
+	ErrCorrupt = errors.New("cache is damaged")
+	// ErrForeign is returned for a folder that holds something else than a
+	// cache of this format, or one written by a later version.
+	ErrForeign = errors.New("not a cache of this format")
+	// ErrMissing is returned when the cache has no such split or encoder.
+	ErrMissing = errors.New("not in the cache")
+	// ErrKeyConflict is returned when one key stands for two contents.
+	ErrKeyConflict = errors.New("one key has two contents")
+	// ErrSchema is returned for a record batch without the columns that the
+	// stage reads, or with other types.
+	ErrSchema = errors.New("record batch has the wrong schema")
+)
+
+func corrupt(name, format string, args ...any) error {
+	return fmt.Errorf("%w: %s: %s", ErrCorrupt, name, fmt.Sprintf(format, args...))
+}

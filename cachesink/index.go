@@ -1,0 +1,451 @@
+package cachesink
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+
+	"github.com/permafrost-ml/permafrost/stage"
+)
+
+// load adds a stored shard's ids to the table. An id that is there already
+// (two fills at once may both store an object) keeps its first position.
+func (e *encoderFill) load(ctx context.Context, f *Fill, s Shard) error {
+	at := e.base
+	err := readFile(ctx, f.c.st, f.mem, s.File, func(rec arrow.Record) error {
+		ids, err := column[*array.FixedSizeBinary](rec, ColumnID)
+		if err != nil {
+			return err
+		}
+		for i := range ids.Len() {
+			if _, _, err := e.table.insert((*[32]byte)(ids.Value(i)), at); err != nil {
+				return err
+			}
+			at++
+		}
+		return nil
+	})
+	e.base += s.Rows
+	return err
+}
+
+// shardJob is a shard on its way to the encoder.
+type shardJob struct {
+	plan   *shardPlan
+	inputs *spool
+}
+
+// Release drops the job's scratch file, when a stage has to drop the job.
+func (j *shardJob) Release() { _ = j.inputs.close() }
+
+// Index is the stage that finds out what must be encoded. It reads sample
+// batches (see the package documentation), writes the split files, and for
+// every cached encoder emits the objects that are not stored yet, each once,
+// as object batches ([ObjectSchema]) of at most Use.BatchSize rows; a batch
+// never spans two shards. The batches of one split must come in row order
+// and without another split's between them.
+//
+// Every returned stream, by the name of its encoder, must be consumed: by an
+// encode stage and then [Fill.Write].
+func (f *Fill) Index(g *stage.Group, in stage.Stream[arrow.Record]) map[string]stage.Stream[arrow.Record] {
+	var cached []*encoderFill
+	for _, name := range f.names {
+		if e := f.byName[name]; e.Cached && !f.opts.DryRun {
+			cached = append(cached, e)
+		}
+	}
+	ix := &indexer{f: f, asm: map[string]*assembly{}}
+	for i, e := range cached {
+		ix.asm[e.Name] = &assembly{out: i}
+	}
+	if len(cached) == 0 {
+		stage.Each(g, in, "index", func(ctx context.Context, rec arrow.Record) error {
+			defer rec.Release()
+			return ix.take(ctx, rec, nil)
+		})
+		return nil
+	}
+	jobs := stage.Split(g, in, "index", len(cached), func(ctx context.Context, in iter.Seq[arrow.Record], emit func(int, *shardJob) error) error {
+		defer ix.drop()
+		for rec := range in {
+			err := ix.take(ctx, rec, emit)
+			rec.Release()
+			if err != nil {
+				return err
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx) // the stream was cut: no short last shard
+		}
+		for _, e := range cached {
+			if err := ix.seal(e, emit); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	out := map[string]stage.Stream[arrow.Record]{}
+	for i, e := range cached {
+		out[e.Name] = stage.Process(g, jobs[i], "shards of "+e.Name, func(ctx context.Context, in iter.Seq[*shardJob], emit func(arrow.Record) error) error {
+			for j := range in {
+				err := f.sendShard(ctx, e, j, emit)
+				if err = errors.Join(err, j.inputs.close()); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return out
+}
+
+// indexer is the state of the index stage; one goroutine runs it.
+type indexer struct {
+	f      *Fill
+	schema *arrow.Schema
+	w      *splitWriter
+	uses   []use
+	asm    map[string]*assembly
+}
+
+// use is one encoder on one side of the current split's samples.
+type use struct {
+	sampleUse
+	e *encoderFill
+}
+
+// assembly is the shard that is being put together for an encoder.
+type assembly struct {
+	out    int
+	ids    []byte
+	inputs *spool
+}
+
+func (ix *indexer) drop() {
+	for _, a := range ix.asm {
+		if a.inputs != nil {
+			_ = a.inputs.close()
+		}
+	}
+}
+
+// start begins a split, or a batch of another schema within one.
+func (ix *indexer) start(schema *arrow.Schema) error {
+	cols, err := parseSampleSchema(schema)
+	if err != nil {
+		return err
+	}
+	if ix.w != nil && ix.w.cols.split == cols.split {
+		return fmt.Errorf("%w: batches of split %q differ in their columns", ErrSchema, cols.split)
+	}
+	for _, w := range ix.f.splits {
+		if w.cols.split == cols.split {
+			return fmt.Errorf("cachesink: split %q comes twice", cols.split)
+		}
+	}
+	ix.uses = nil
+	seen := map[string]int{}
+	for _, u := range cols.uses {
+		e := ix.f.byName[u.encoder]
+		if e == nil {
+			return fmt.Errorf("%w: encoder %q was not declared to the fill", ErrSchema, u.encoder)
+		}
+		ix.uses = append(ix.uses, use{u, e})
+		seen[u.encoder]++
+	}
+	sides := len(cols.kind.Sides())
+	for _, name := range ix.f.names {
+		if seen[name] != sides {
+			return fmt.Errorf("%w: encoder %q reads %d of %d sides of split %q", ErrSchema, name, seen[name], sides, cols.split)
+		}
+	}
+	for _, e := range ix.f.byName {
+		e.inSplit.reset()
+	}
+	ix.schema = schema
+	if ix.w, err = newSplitWriter(ix.f, schema, cols); err != nil {
+		return err
+	}
+	ix.f.splits = append(ix.f.splits, ix.w)
+	return nil
+}
+
+// take indexes one sample batch.
+func (ix *indexer) take(ctx context.Context, rec arrow.Record, emit func(int, *shardJob) error) error {
+	if ix.schema == nil || ix.schema != rec.Schema() && !(ix.schema.Equal(rec.Schema()) && ix.schema.Metadata().Equal(rec.Schema().Metadata())) {
+		if err := ix.start(rec.Schema()); err != nil {
+			return err
+		}
+	}
+	rows, err := column[*array.Int64](rec, ColumnRow)
+	if err != nil {
+		return err
+	}
+	for i := range rows.Len() {
+		if want := ix.w.rows + int64(i); rows.Value(i) != want {
+			return fmt.Errorf("cachesink: split %q: row %d comes where row %d is due", ix.w.cols.split, rows.Value(i), want)
+		}
+	}
+	var pos [][]int64
+	at := map[*encoderFill]int{} // first of the encoder's columns of positions
+	for i, u := range ix.uses {
+		if _, ok := at[u.e]; !ok {
+			at[u.e] = i
+		}
+		pos = append(pos, make([]int64, rec.NumRows()))
+	}
+	split := ix.w.cols.split
+	delta := make([]SplitEncoderStats, len(ix.uses))
+	reused := make([]int64, len(ix.uses))
+	// Row by row, so that objects come in the order of their first
+	// appearance whatever the size of the batches.
+	for r := range int(rec.NumRows()) {
+		for i, u := range ix.uses {
+			id := (*[32]byte)(rec.Column(u.id).(*array.FixedSizeBinary).Value(r))
+			if err := u.checkKey(rec, r, ix.w.rows+int64(r), id, ix.f); err != nil {
+				return err
+			}
+			if !u.e.Cached {
+				continue
+			}
+			p, fresh, err := u.e.table.insert(id, u.e.next)
+			if err != nil {
+				return err
+			}
+			pos[i][r] = p
+			if u.e.inSplit.set(p) {
+				delta[i].Objects++
+				if fresh {
+					delta[i].ToEncode++
+				} else {
+					delta[i].Hits++
+				}
+			}
+			if !fresh {
+				if p < u.e.base && u.e.met.set(p) {
+					reused[i]++
+				}
+				continue
+			}
+			u.e.next++
+			if ix.f.opts.DryRun {
+				continue
+			}
+			if err := ix.add(ctx, u.e, id, rec.Column(u.input).(*array.Binary).Value(r), emit); err != nil {
+				return err
+			}
+		}
+	}
+	var cachedPos [][]int64
+	for i, u := range ix.uses {
+		ix.w.objects[u.encoder] += delta[i].Objects
+		if u.e.Cached {
+			cachedPos = append(cachedPos, pos[i])
+		}
+	}
+	if err := ix.w.write(ctx, rec, cachedPos, ix.f.opts.DryRun); err != nil {
+		return err
+	}
+	ix.f.count(func(s *FillStats) {
+		s.Rows += rec.NumRows()
+		sp := s.Splits[split]
+		if sp.Encoders == nil {
+			sp.Encoders = map[string]SplitEncoderStats{}
+		}
+		sp.Rows += rec.NumRows()
+		for i, u := range ix.uses {
+			d := sp.Encoders[u.encoder]
+			d.Objects += delta[i].Objects
+			d.Hits += delta[i].Hits
+			d.ToEncode += delta[i].ToEncode
+			sp.Encoders[u.encoder] = d
+			es := s.Encoders[u.encoder]
+			es.Objects += delta[i].ToEncode + reused[i]
+			es.Reused += reused[i]
+			s.Encoders[u.encoder] = es
+		}
+		s.Splits[split] = sp
+	})
+	return nil
+}
+
+// checkKey holds an encoder's keys to one content each.
+func (u *use) checkKey(rec arrow.Record, r int, row int64, id *[32]byte, f *Fill) error {
+	if u.e.FreeKeys {
+		return nil
+	}
+	key := rec.Column(u.key).(*array.String).Value(r)
+	place := keyPlace{split: len(f.splits) - 1, row: row, side: u.side}
+	first, ok, err := u.e.keys.check(key, id, place)
+	if err != nil || ok {
+		return err
+	}
+	return fmt.Errorf("%w: encoder %q, key %q: %s and %s", ErrKeyConflict, u.encoder, key, f.place(first), f.place(place))
+}
+
+func (f *Fill) place(p keyPlace) string {
+	s := fmt.Sprintf("row %d of split %q", p.row, f.splits[p.split].cols.split)
+	if p.side != "" {
+		s += ", side " + p.side
+	}
+	return s
+}
+
+// add appends a new object to its encoder's shard.
+func (ix *indexer) add(ctx context.Context, e *encoderFill, id *[32]byte, input []byte, emit func(int, *shardJob) error) error {
+	a := ix.asm[e.Name]
+	if a.inputs == nil {
+		a.inputs = &spool{st: ix.f.c.st}
+	}
+	a.ids = append(a.ids, id[:]...)
+	if err := a.inputs.append(ctx, input); err != nil {
+		return err
+	}
+	if len(a.ids) < ix.f.opts.ShardObjects*idBytes {
+		return nil
+	}
+	return ix.seal(e, emit)
+}
+
+// seal sends on the shard that is being put together, if it has any object.
+func (ix *indexer) seal(e *encoderFill, emit func(int, *shardJob) error) error {
+	a := ix.asm[e.Name]
+	if len(a.ids) == 0 {
+		return nil
+	}
+	p := &shardPlan{id: shardID(&e.entry, e.BatchSize, a.ids), ids: a.ids}
+	p.first = e.next - p.rows()
+	j := &shardJob{plan: p, inputs: a.inputs}
+	a.ids, a.inputs = nil, nil
+	return emit(a.out, j)
+}
+
+// sendShard emits the object batches of one shard, unless its file is there.
+func (f *Fill) sendShard(ctx context.Context, e *encoderFill, j *shardJob, emit func(arrow.Record) error) error {
+	p := j.plan
+	e.mu.Lock()
+	p.name = fmt.Sprintf("%s/%05d-%s.arrow", e.entry.Folder, len(e.entry.Shards)+len(e.plans), p.id[:8])
+	e.mu.Unlock()
+	done, ok, err := adopt(ctx, f.c.st, f.mem, p)
+	if err != nil {
+		return err
+	}
+	if ok {
+		p.result = &done
+	}
+	e.mu.Lock()
+	e.plans = append(e.plans, p)
+	e.mu.Unlock()
+	if ok {
+		f.count(func(s *FillStats) {
+			es := s.Encoders[e.Name]
+			es.Resumed += p.rows()
+			s.Encoders[e.Name] = es
+		})
+		return nil
+	}
+	next := j.inputs.reader()
+	for at := 0; at < len(p.ids); at += e.BatchSize * idBytes {
+		ids := p.ids[at:min(at+e.BatchSize*idBytes, len(p.ids))]
+		rec, err := f.objectBatch(ids, next)
+		if err != nil {
+			return err
+		}
+		if err := emit(rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *Fill) objectBatch(ids []byte, next func() ([]byte, error)) (arrow.Record, error) {
+	b := array.NewRecordBuilder(f.mem, f.objects)
+	defer b.Release()
+	idCol, inCol := b.Field(0).(*array.FixedSizeBinaryBuilder), b.Field(1).(*array.BinaryBuilder)
+	for ; len(ids) > 0; ids = ids[idBytes:] {
+		input, err := next()
+		if err != nil {
+			return nil, err
+		}
+		idCol.Append(ids[:idBytes])
+		inCol.Append(input)
+	}
+	return b.NewRecord(), nil
+}
+
+// keyPlace is where a key was met.
+type keyPlace struct {
+	split int
+	row   int64
+	side  string
+}
+
+// keyTable holds for every key the content it stands for and where it was
+// first met: hashes only, 32 bytes a slot.
+type keyTable struct {
+	at    idTable // key -> number
+	facts []keyFact
+}
+
+type keyFact struct {
+	content uint64 // first bytes of the id
+	place   uint64 // split, side and row
+}
+
+// check remembers a new key and compares a known one.
+func (t *keyTable) check(key string, id *[32]byte, p keyPlace) (first keyPlace, ok bool, err error) {
+	h := sha256.Sum256([]byte(key))
+	n, fresh, err := t.at.insert(&h, t.at.len())
+	if err != nil {
+		return first, false, err
+	}
+	content := binary.LittleEndian.Uint64(id[8:])
+	if fresh {
+		t.facts = append(t.facts, keyFact{content, p.pack()})
+		return p, true, nil
+	}
+	return unpackPlace(t.facts[n].place), t.facts[n].content == content, nil
+}
+
+func (t *keyTable) close() {
+	t.at.close()
+	t.facts = nil
+}
+
+func (p keyPlace) pack() uint64 {
+	side := uint64(0)
+	if p.side != "" {
+		side = uint64(p.side[0]-'a') + 1
+	}
+	return uint64(p.split)<<48 | side<<46 | uint64(p.row)
+}
+
+func unpackPlace(v uint64) keyPlace {
+	p := keyPlace{split: int(v >> 48), row: int64(v & (1<<46 - 1))}
+	if side := v >> 46 & 3; side > 0 {
+		p.side = string(rune('a' + side - 1))
+	}
+	return p
+}
+
+// bitmap is a set of small non-negative numbers.
+type bitmap struct{ words []uint64 }
+
+// set adds n and reports whether it was new.
+func (b *bitmap) set(n int64) bool {
+	for int64(len(b.words)) <= n/64 {
+		b.words = append(b.words, 0)
+	}
+	w, m := &b.words[n/64], uint64(1)<<(n%64)
+	fresh := *w&m == 0
+	*w |= m
+	return fresh
+}
+
+func (b *bitmap) reset() { clear(b.words) }

@@ -1,0 +1,316 @@
+package cachesink
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/permafrost-ml/permafrost/internal/store"
+)
+
+// FormatVersion is the version of the cache directory's format that this
+// package writes. It reads this and every earlier one.
+const FormatVersion = 1
+
+const (
+	manifestsDir = "manifests/"
+	// manifestCopy is the newest manifest again, for people and scripts.
+	manifestCopy = "MANIFEST.json"
+	// maxManifest bounds what is read of a manifest; 100,000 shards are
+	// about 30 MB.
+	maxManifest = 1 << 30
+)
+
+// Manifest is a commit point: all that the cache holds. A directory's state
+// is its highest complete generation.
+type Manifest struct {
+	Format     int       `json:"format"`
+	Generation int64     `json:"generation"` // 1, 2, ...; 0 for a cache that holds nothing yet
+	Encoders   []Encoder `json:"encoders"`   // sorted by folder
+	Splits     []Split   `json:"splits"`     // sorted by name, then in order of commit
+	Digest     string    `json:"digest"`     // SHA-256 of the document with this field empty
+}
+
+// Encoder is the stored embeddings of one encoder.
+type Encoder struct {
+	Name        string            `json:"name"`
+	Fingerprint string            `json:"fingerprint"` // of the encoder: 64 hexadecimal digits
+	Folder      string            `json:"folder"`      // encoders/<name>-<fp12>
+	Dim         int               `json:"dim"`
+	DType       string            `json:"dtype"` // of the stored values: "float32"
+	Spec        map[string]string `json:"spec"`  // the declared fields behind the fingerprint
+	Shards      []Shard           `json:"shards"`
+}
+
+// Rows returns the number of objects in all shards.
+func (e *Encoder) Rows() (n int64) {
+	for _, s := range e.Shards {
+		n += s.Rows
+	}
+	return n
+}
+
+// Shard is one file of embeddings.
+type Shard struct {
+	ID string `json:"id"` // SHA-256; the file's name ends in its first 8 digits
+	File
+}
+
+// File is a file with what proves its content.
+type File struct {
+	Name  string `json:"file"`
+	Rows  int64  `json:"rows"`
+	Bytes int64  `json:"bytes"`
+	Sum   string `json:"sum"` // SHA-256 of the file's checksums, <file>.sum
+}
+
+// Split is the rows of one split of a dataset, under certain encoders.
+type Split struct {
+	Name        string         `json:"name"`
+	Fingerprint string         `json:"fingerprint"` // of its rows: labels, keys, ids, kept columns
+	Kind        Kind           `json:"kind"`
+	Folder      string         `json:"folder"` // splits/<name>-<fp12>
+	Rows        int64          `json:"rows"`
+	Encoders    []SplitEncoder `json:"encoders"` // sorted by name
+	Files       []File         `json:"files"`
+	Inputs      []File         `json:"inputs,omitempty"` // only where an encoder is not cached
+}
+
+// Bytes returns the size of the split's own files.
+func (s *Split) Bytes() (n int64) {
+	for _, f := range slices.Concat(s.Files, s.Inputs) {
+		n += f.Bytes
+	}
+	return n
+}
+
+// SplitEncoder names an encoder of a split.
+type SplitEncoder struct {
+	Name        string `json:"name"`
+	Fingerprint string `json:"fingerprint"`
+	Folder      string `json:"folder,omitempty"` // of its embeddings; empty where it is not cached
+	Input       string `json:"input"`            // what it reads of an object, as declared
+	Objects     int64  `json:"objects"`          // distinct objects in the split; 0 where it is not cached
+}
+
+// Kind says what the samples of a split are.
+type Kind string
+
+// The kinds of samples.
+const (
+	Group Kind = "group" // an object with a label
+	Pair  Kind = "pair"  // two objects with a score and a subgroup
+)
+
+// Sides returns the sides of a sample: "" alone, or "a" and "b".
+func (k Kind) Sides() []string {
+	if k == Pair {
+		return []string{"a", "b"}
+	}
+	return []string{""}
+}
+
+// Encoder returns the encoder of a folder, nil if there is none.
+func (m *Manifest) Encoder(folder string) *Encoder {
+	for i := range m.Encoders {
+		if m.Encoders[i].Folder == folder {
+			return &m.Encoders[i]
+		}
+	}
+	return nil
+}
+
+// Split returns the split of that name and fingerprint, nil if there is
+// none.
+func (m *Manifest) Split(name, fingerprint string) *Split {
+	for i := range m.Splits {
+		if s := &m.Splits[i]; s.Name == name && s.Fingerprint == fingerprint {
+			return s
+		}
+	}
+	return nil
+}
+
+// Bytes returns the size of all files that the manifest names, their
+// checksums left out.
+func (m *Manifest) Bytes() (n int64) {
+	for f := range m.files() {
+		n += f.Bytes
+	}
+	return n
+}
+
+// files yields every file that counts.
+func (m *Manifest) files() func(yield func(File) bool) {
+	return func(yield func(File) bool) {
+		for _, s := range m.Splits {
+			for _, f := range slices.Concat(s.Files, s.Inputs) {
+				if !yield(f) {
+					return
+				}
+			}
+		}
+		for _, e := range m.Encoders {
+			for _, sh := range e.Shards {
+				if !yield(sh.File) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Files returns the names of all files that count, in the manifest's order:
+// those of the splits, then those of the encoders.
+func (m *Manifest) Files() []string {
+	var names []string
+	for f := range m.files() {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+func (m *Manifest) sort() {
+	slices.SortFunc(m.Encoders, func(a, b Encoder) int { return cmp.Compare(a.Folder, b.Folder) })
+	slices.SortStableFunc(m.Splits, func(a, b Split) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// encode sets the digest and returns the document.
+func (m *Manifest) encode() ([]byte, error) {
+	m.Digest = ""
+	b, err := json.MarshalIndent(m, "", " ")
+	if err != nil {
+		return nil, err
+	}
+	d := sha256.Sum256(b)
+	m.Digest = hex.EncodeToString(d[:])
+	b, err = json.MarshalIndent(m, "", " ")
+	return append(b, '\n'), err
+}
+
+// ParseManifest reads a manifest strictly: every field known, every name
+// inside the directory, the digest right.
+func ParseManifest(b []byte) (*Manifest, error) {
+	var head struct {
+		Format int `json:"format"`
+	}
+	if json.Unmarshal(b, &head) == nil && head.Format > FormatVersion {
+		return nil, fmt.Errorf("%w: format version %d, this program reads up to %d", ErrForeign, head.Format, FormatVersion)
+	}
+	var m Manifest
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&m); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if m.Format < 1 {
+		return nil, fmt.Errorf("%w: no format version", ErrForeign)
+	}
+	digest := m.Digest
+	again, err := m.encode()
+	if err != nil || m.Digest != digest || !bytes.Equal(again, b) {
+		return nil, fmt.Errorf("%w: the manifest's digest does not hold", ErrCorrupt)
+	}
+	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return &m, nil
+}
+
+// check holds a manifest whose digest is right to the rules that the rest of
+// the package relies on.
+func (m *Manifest) check() error {
+	for f := range m.files() {
+		if !fs.ValidPath(f.Name) || f.Rows < 0 || f.Bytes < 0 {
+			return fmt.Errorf("bad file entry %q", f.Name)
+		}
+	}
+	for _, e := range m.Encoders {
+		if e.Dim <= 0 || e.Dim > 1<<24 || e.DType != Float32 {
+			return fmt.Errorf("encoder %q: dimension %d, dtype %q", e.Name, e.Dim, e.DType)
+		}
+	}
+	for _, s := range m.Splits {
+		if s.Kind != Group && s.Kind != Pair {
+			return fmt.Errorf("split %q: kind %q", s.Name, s.Kind)
+		}
+		var rows int64
+		for _, f := range s.Files {
+			rows += f.Rows
+		}
+		if rows != s.Rows {
+			return fmt.Errorf("split %q: %d rows in its files, not %d", s.Name, rows, s.Rows)
+		}
+		for _, e := range s.Encoders {
+			if e.Folder != "" && m.Encoder(e.Folder) == nil {
+				return fmt.Errorf("split %q: no encoder folder %q", s.Name, e.Folder)
+			}
+		}
+	}
+	return nil
+}
+
+func manifestName(generation int64) string {
+	return fmt.Sprintf("%s%010d.json", manifestsDir, generation)
+}
+
+// readManifest returns the highest generation, and the highest number that
+// is taken. A manifest gets its name when it is complete, so one that cannot
+// be read is damage, never a commit cut short: an older generation is not
+// served in its place. An empty store has generation 0.
+func readManifest(ctx context.Context, st store.Store) (*Manifest, int64, error) {
+	list, err := st.List(ctx, manifestsDir)
+	if err != nil {
+		return nil, 0, fmt.Errorf("list the manifests of %s: %w", st, err)
+	}
+	var top int64
+	for _, info := range slices.Backward(list) {
+		name := strings.TrimSuffix(info.Name, store.ClaimSuffix)
+		gen, err := strconv.ParseInt(strings.TrimSuffix(path.Base(name), ".json"), 10, 64)
+		if err != nil || gen < 1 || manifestName(gen) != name {
+			continue
+		}
+		top = max(top, gen)
+		if name != info.Name {
+			continue // a claim: the number is taken, whether its file came or not
+		}
+		b, err := store.ReadAll(ctx, st, name, maxManifest)
+		if err != nil {
+			return nil, 0, fmt.Errorf("read manifest %s of %s: %w", name, st, err)
+		}
+		m, err := ParseManifest(b)
+		if err == nil && m.Generation != gen {
+			err = fmt.Errorf("%w: it says generation %d", ErrCorrupt, m.Generation)
+		}
+		if err != nil {
+			return nil, 0, fmt.Errorf("manifest %s of %s: %w", name, st, err)
+		}
+		return m, top, nil
+	}
+	return &Manifest{Format: FormatVersion, Encoders: []Encoder{}, Splits: []Split{}}, top, nil
+}
+
+// commit writes m as the given generation, or fails with fs.ErrExist.
+func (m *Manifest) commit(ctx context.Context, st store.Store, generation int64) error {
+	m.Generation = generation
+	m.sort()
+	b, err := m.encode()
+	if err != nil {
+		return err
+	}
+	if err := store.Put(ctx, st, manifestName(generation), b, false); err != nil {
+		return fmt.Errorf("commit generation %d to %s: %w", generation, st, err)
+	}
+	// The copy is a courtesy: the commit has happened, whatever becomes of it.
+	_ = store.Put(ctx, st, manifestCopy, b, true)
+	return nil
+}

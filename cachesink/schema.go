@@ -1,0 +1,245 @@
+package cachesink
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+)
+
+// Keys of Arrow schema and field metadata.
+const (
+	MetaFormat      = "permafrost.format"      // schema: version of the cache's format
+	MetaSplit       = "permafrost.split"       // schema: name of the split
+	MetaKind        = "permafrost.kind"        // schema: "group" or "pair"
+	MetaEncoder     = "permafrost.encoder"     // schema of a shard, field of a sample batch: the encoder's name
+	MetaFingerprint = "permafrost.fingerprint" // schema of a shard: the encoder's fingerprint
+	MetaSpec        = "permafrost.spec"        // schema of a shard: the declared fields, JSON
+	MetaDType       = "permafrost.dtype"       // schema of a shard: dtype of the stored values
+	MetaRole        = "permafrost.role"        // field of a sample batch: RoleKey, RoleID, RoleInput
+	MetaSide        = "permafrost.side"        // field of a sample batch: "a" or "b", empty for groups
+)
+
+// Roles of the columns that a sample batch has for each encoder and side.
+const (
+	RoleKey   = "key"   // utf8: the object's key
+	RoleID    = "id"    // fixed_size_binary[32]: the object's id under the encoder
+	RoleInput = "input" // binary: the canonical bytes of what the encoder reads
+	RolePos   = "pos"   // int64: position among the encoder's embeddings
+)
+
+// Names of columns.
+const (
+	ColumnRow       = "row"       // int64: number of the row in its split, from 0
+	ColumnLabel     = "label"     // utf8 or int64: the class of a group sample
+	ColumnScore     = "score"     // float32: of a pair sample
+	ColumnSubgroup  = "subgroup"  // utf8 or int64: of a pair sample
+	ColumnID        = "id"        // of a shard and an object batch
+	ColumnInput     = "input"     // of an object batch
+	ColumnEmbedding = "embedding" // of a shard
+)
+
+// Float32 is the dtype of embeddings stored as they were computed.
+const Float32 = "float32"
+
+// IDType is the Arrow type of object ids.
+var IDType = &arrow.FixedSizeBinaryType{ByteWidth: 32}
+
+// EncoderColumn returns the name of an encoder's column in a split: E_id, or
+// E_a_id for a side. An empty role gives the name of the embedding column in
+// a replayed batch: E, E_a, E_b.
+func EncoderColumn(encoder, side, role string) string {
+	name := encoder
+	for _, part := range []string{side, role} {
+		if part != "" {
+			name += "_" + part
+		}
+	}
+	return name
+}
+
+// ReservedColumn reports whether a kept column of that name would clash with
+// a column that every split of that kind and those encoders has.
+func ReservedColumn(name string, encoders []string) bool {
+	switch name {
+	case ColumnRow, ColumnLabel, ColumnScore, ColumnSubgroup:
+		return true
+	}
+	for _, e := range encoders {
+		for _, side := range []string{"", "a", "b"} {
+			for _, role := range []string{"", RoleKey, RoleID, RoleInput, RolePos} {
+				if name == EncoderColumn(e, side, role) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// ObjectSchema is the schema of object batches: what [Fill.Index] emits and
+// an encode stage reads.
+func ObjectSchema() *arrow.Schema {
+	return arrow.NewSchema([]arrow.Field{
+		{Name: ColumnID, Type: IDType},
+		{Name: ColumnInput, Type: arrow.BinaryTypes.Binary},
+	}, nil)
+}
+
+// EmbeddingSchema is the schema of what an encode stage emits and
+// [Fill.Write] reads: an id and its embedding of dim values.
+func EmbeddingSchema(dim int) *arrow.Schema {
+	return arrow.NewSchema([]arrow.Field{
+		{Name: ColumnID, Type: IDType},
+		{Name: ColumnEmbedding, Type: arrow.FixedSizeListOf(int32(dim), arrow.PrimitiveTypes.Float32)},
+	}, nil)
+}
+
+// shardSchema adds to [EmbeddingSchema] what a file says of itself.
+func shardSchema(e *Encoder, spec string) *arrow.Schema {
+	md := arrow.NewMetadata(
+		[]string{MetaFormat, MetaEncoder, MetaFingerprint, MetaSpec, MetaDType},
+		[]string{fmt.Sprint(FormatVersion), e.Name, e.Fingerprint, spec, e.DType})
+	return arrow.NewSchema(EmbeddingSchema(e.Dim).Fields(), &md)
+}
+
+// sampleColumns finds the columns of a sample batch.
+type sampleColumns struct {
+	split string
+	kind  Kind
+	plain []int // row, label or score and subgroup, kept columns
+	uses  []sampleUse
+}
+
+// sampleUse is one encoder on one side.
+type sampleUse struct {
+	encoder        string
+	side           string
+	key, id, input int // column numbers
+}
+
+// column returns where a role's column number goes, and the column's type.
+func (u *sampleUse) column(role string) (*int, arrow.DataType) {
+	switch role {
+	case RoleKey:
+		return &u.key, arrow.BinaryTypes.String
+	case RoleID:
+		return &u.id, IDType
+	case RoleInput:
+		return &u.input, arrow.BinaryTypes.Binary
+	}
+	return nil, nil
+}
+
+// parseSampleSchema checks the schema that the package documentation gives
+// for sample batches.
+func parseSampleSchema(s *arrow.Schema) (*sampleColumns, error) {
+	md := s.Metadata()
+	c := &sampleColumns{split: metaValue(md, MetaSplit), kind: Kind(metaValue(md, MetaKind))}
+	if c.split == "" || c.kind != Group && c.kind != Pair {
+		return nil, fmt.Errorf("%w: no %s or %s", ErrSchema, MetaSplit, MetaKind)
+	}
+	need := map[string]arrow.DataType{ColumnRow: arrow.PrimitiveTypes.Int64}
+	if c.kind == Pair {
+		need[ColumnScore] = arrow.PrimitiveTypes.Float32
+	}
+	for i, f := range s.Fields() {
+		if want, ok := need[f.Name]; ok {
+			if !arrow.TypeEqual(f.Type, want) {
+				return nil, fmt.Errorf("%w: column %q is %v, not %v", ErrSchema, f.Name, f.Type, want)
+			}
+			delete(need, f.Name)
+		}
+		role := metaValue(f.Metadata, MetaRole)
+		if role == "" {
+			if !storable(f.Type) {
+				return nil, fmt.Errorf("%w: column %q is %v", ErrSchema, f.Name, f.Type)
+			}
+			c.plain = append(c.plain, i)
+			continue
+		}
+		enc, side := metaValue(f.Metadata, MetaEncoder), metaValue(f.Metadata, MetaSide)
+		if n := len(c.uses); n == 0 || c.uses[n-1].encoder != enc || c.uses[n-1].side != side {
+			c.uses = append(c.uses, sampleUse{encoder: enc, side: side, key: -1, id: -1, input: -1})
+		}
+		u := &c.uses[len(c.uses)-1]
+		at, want := u.column(role)
+		if at == nil || !arrow.TypeEqual(f.Type, want) {
+			return nil, fmt.Errorf("%w: column %q is %v in the role %q", ErrSchema, f.Name, f.Type, role)
+		}
+		*at = i
+	}
+	for name := range need {
+		return nil, fmt.Errorf("%w: no column %q", ErrSchema, name)
+	}
+	for _, u := range c.uses {
+		if u.key < 0 || u.id < 0 || u.input < 0 {
+			return nil, fmt.Errorf("%w: encoder %q lacks its key, id or input", ErrSchema, u.encoder)
+		}
+	}
+	return c, nil
+}
+
+// storable says which types a split's plain columns may have.
+func storable(t arrow.DataType) bool {
+	switch t.ID() {
+	case arrow.INT64, arrow.FLOAT32, arrow.FLOAT64, arrow.STRING, arrow.BINARY, arrow.BOOL:
+		return true
+	}
+	return false
+}
+
+func metaValue(md arrow.Metadata, key string) string {
+	if i := md.FindKey(key); i >= 0 {
+		return md.Values()[i]
+	}
+	return ""
+}
+
+// column returns a record batch's column as the given array type.
+func column[A arrow.Array](rec arrow.Record, name string) (A, error) {
+	var none A
+	at := rec.Schema().FieldIndices(name)
+	if len(at) != 1 {
+		return none, fmt.Errorf("%w: %d columns %q in (%s)", ErrSchema, len(at), name, columnNames(rec.Schema()))
+	}
+	a, ok := rec.Column(at[0]).(A)
+	if !ok {
+		return none, fmt.Errorf("%w: column %q is %v", ErrSchema, name, rec.Column(at[0]).DataType())
+	}
+	return a, nil
+}
+
+func columnNames(s *arrow.Schema) string {
+	names := make([]string, len(s.Fields()))
+	for i, f := range s.Fields() {
+		names[i] = f.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// Vectors returns the values of an embedding column, row by row, and their
+// dimension. They share the array's memory and must not be used after its
+// release.
+func Vectors(a arrow.Array) (vecs []float32, dim int, err error) {
+	list, ok := a.(*array.FixedSizeList)
+	if !ok {
+		return nil, 0, fmt.Errorf("%w: embeddings are %v", ErrSchema, a.DataType())
+	}
+	dim = int(list.DataType().(*arrow.FixedSizeListType).Len())
+	vecs, err = vectors(list, dim)
+	return vecs, dim, err
+}
+
+func vectors(a *array.FixedSizeList, dim int) ([]float32, error) {
+	v, ok := a.ListValues().(*array.Float32)
+	if n := a.DataType().(*arrow.FixedSizeListType).Len(); !ok || int(n) != dim {
+		return nil, fmt.Errorf("%w: embeddings are %v, not %d of float32", ErrSchema, a.DataType(), dim)
+	}
+	if a.NullN() > 0 || v.NullN() > 0 {
+		return nil, fmt.Errorf("%w: embeddings with nulls", ErrSchema)
+	}
+	off := a.Offset() * dim
+	return v.Float32Values()[off : off+a.Len()*dim], nil
+}

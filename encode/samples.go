@@ -1,0 +1,396 @@
+package encode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"runtime"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/permafrost-ml/permafrost/stage"
+)
+
+// Use is an encoder's part in a dataset: what it reads and how its objects
+// are named.
+type Use struct {
+	// Name is the encoder's name: [a-z][a-z0-9_]*.
+	Name string
+	// Reads says what it reads of an object. Default: the field "text".
+	Reads Reads
+	// Key names its objects. Default: the content.
+	Key Key
+}
+
+// SampleOptions are the options of [Samples].
+type SampleOptions struct {
+	// Split is the name of the split that the samples are of.
+	Split string
+	// Uses are the encoders, in the order of their names.
+	Uses []Use
+	// KeepTypes declares types of kept columns: int64, float64, bool, text or
+	// bytes. Default: from the values of the first 1,024 rows.
+	KeepTypes map[string]string
+	// Skip decides what becomes of a sample that cannot be taken (a field
+	// that an encoder reads is missing, say): it returns nil to leave the
+	// sample out, else the error that ends the stage. Called from several
+	// goroutines at once. Default: nil, every such sample is an error.
+	Skip func(s Sample, err error) error
+	// Allocator is where Arrow memory comes from. Default:
+	// memory.DefaultAllocator.
+	Allocator memory.Allocator
+}
+
+// sampleRows is the number of samples in a sample batch, and the number from
+// which the types of columns are inferred.
+const sampleRows = 1024
+
+// Metadata keys and roles of sample batches: those of package cachesink,
+// whose documentation specifies them.
+const (
+	metaSplit, metaKind    = "permafrost.split", "permafrost.kind"
+	metaRole, metaEncoder  = "permafrost.role", "permafrost.encoder"
+	metaSide               = "permafrost.side"
+	roleKey, roleID        = "key", "id"
+	roleInput              = "input"
+	columnRow, columnLabel = "row", "label"
+	columnScore, columnSub = "score", "subgroup"
+)
+
+// Samples is the stage that turns samples into sample batches: Arrow record
+// batches with the row's number, label or score and subgroup, kept columns,
+// and for every encoder and side the object's key, id and input. Package
+// cachesink documents their schema and indexes them.
+//
+// All samples of a split are of one kind, with labels of one type and the
+// same kept columns.
+func Samples(g *stage.Group, in stage.Stream[Sample], opts SampleOptions) stage.Stream[arrow.Record] {
+	if opts.Allocator == nil {
+		opts.Allocator = memory.DefaultAllocator
+	}
+	ready := stage.OrderedMap(g, stage.Batch(g, in, sampleRows), "identify "+opts.Split, min(2, runtime.GOMAXPROCS(0)),
+		func(_ context.Context, samples []Sample) ([]identified, error) { return identify(samples, &opts) })
+	return stage.Process(g, ready, "samples of "+opts.Split, func(_ context.Context, in iter.Seq[[]identified], emit func(arrow.Record) error) error {
+		var l *layout
+		row := int64(0)
+		for batch := range in {
+			if len(batch) == 0 {
+				continue
+			}
+			var err error
+			if l == nil {
+				if l, err = newLayout(batch, &opts); err != nil {
+					return err
+				}
+			}
+			rec, err := l.batch(batch, row)
+			if err != nil {
+				return err
+			}
+			row += int64(len(batch))
+			if err := emit(rec); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// identified is a sample with what its encoders see of it.
+type identified struct {
+	Sample
+	objects []object // encoders in order, within each the sides
+}
+
+type object struct {
+	key   string
+	id    ID
+	input []byte
+}
+
+// identify computes inputs, ids and keys. Keys that are places wait for the
+// row numbers, which are known only when the samples before are.
+func identify(samples []Sample, opts *SampleOptions) ([]identified, error) {
+	out := make([]identified, 0, len(samples))
+	for _, s := range samples {
+		d := identified{Sample: s}
+		err := d.identify(opts.Uses)
+		if err == nil {
+			out = append(out, d)
+			continue
+		}
+		if opts.Skip != nil {
+			err = opts.Skip(s, err)
+		} else {
+			err = fmt.Errorf("%s: %w", s.Pos, err)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func (d *identified) sides() []Object {
+	if d.pair {
+		return []Object{d.A, d.B}
+	}
+	return []Object{d.A}
+}
+
+func (d *identified) identify(uses []Use) error {
+	if d.bad != nil {
+		return d.bad
+	}
+	for _, u := range uses {
+		for i, o := range d.sides() {
+			in, err := u.Reads.Input(o)
+			if err != nil {
+				side := ""
+				if d.pair {
+					side = " of side " + "ab"[i:i+1]
+				}
+				return fmt.Errorf("encoder %q reads %s%s: %w", u.Name, u.Reads, side, err)
+			}
+			canonical := AppendInput(nil, in)
+			id := Identify(canonical)
+			key, err := u.Key.value(o, id)
+			if err != nil {
+				return fmt.Errorf("encoder %q: %w", u.Name, err)
+			}
+			d.objects = append(d.objects, object{key, id, canonical})
+		}
+	}
+	// What cannot be stored is found here, where the sample may be skipped.
+	if t, _, err := typeOf(d.Label); !d.pair && (err != nil || t != intType && t != textType) {
+		return errors.Join(fmt.Errorf("the label is %v, it must be a text or an integer", d.Label), err)
+	}
+	if t, _, err := typeOf(d.Subgroup); d.pair && (err != nil || t != intType && t != textType) {
+		return errors.Join(fmt.Errorf("the subgroup is %v, it must be a text or an integer", d.Subgroup), err)
+	}
+	for _, v := range append([]KeepColumn{{columnLabel, d.Label}, {columnSub, d.Subgroup}}, d.Keep...) {
+		if s, ok := v.Value.(string); ok && !utf8.ValidString(s) {
+			return fmt.Errorf("column %q is not valid UTF-8", v.Name)
+		}
+		if _, _, err := typeOf(v.Value); err != nil {
+			return fmt.Errorf("column %q: %w", v.Name, err)
+		}
+	}
+	return nil
+}
+
+// layout is the schema of a split's sample batches, decided by its first
+// batch.
+type layout struct {
+	opts   *SampleOptions
+	pair   bool
+	label  columnType // or the subgroup's
+	keep   []string
+	types  []columnType
+	schema *arrow.Schema
+}
+
+func newLayout(first []identified, opts *SampleOptions) (*layout, error) {
+	l := &layout{opts: opts, pair: first[0].pair}
+	for _, k := range first[0].Keep {
+		l.keep = append(l.keep, k.Name)
+	}
+	l.types = make([]columnType, len(l.keep))
+	for i, name := range l.keep {
+		declared, ok := opts.KeepTypes[name]
+		if !ok {
+			continue
+		}
+		if l.types[i], ok = columnTypes[declared]; !ok {
+			return nil, fmt.Errorf("kept column %q: type %q is none of int64, float64, bool, text, bytes", name, declared)
+		}
+	}
+	for _, d := range first {
+		if err := l.same(&d); err != nil {
+			return nil, err
+		}
+		t, _, _ := typeOf(d.class())
+		if l.label == noType {
+			l.label = t
+		}
+		for i, k := range d.Keep {
+			if _, ok := opts.KeepTypes[k.Name]; ok {
+				continue
+			}
+			t, _, _ := typeOf(k.Value)
+			w, ok := widen(l.types[i], t)
+			if !ok {
+				return nil, fmt.Errorf("%s: kept column %q is %v, earlier rows have %v; declare its type", d.Pos, k.Name, t, l.types[i])
+			}
+			l.types[i] = w
+		}
+	}
+	l.schema = l.makeSchema()
+	return l, nil
+}
+
+// class is the label, or a pair's subgroup.
+func (d *identified) class() any {
+	if d.pair {
+		return d.Subgroup
+	}
+	return d.Label
+}
+
+// same holds a sample to the kind and the kept columns of its split.
+func (l *layout) same(d *identified) error {
+	if d.pair != l.pair {
+		return fmt.Errorf("%s: split %q has both pairs and groups", d.Pos, l.opts.Split)
+	}
+	if len(d.Keep) != len(l.keep) {
+		return fmt.Errorf("%s: %d kept columns, earlier rows have %d", d.Pos, len(d.Keep), len(l.keep))
+	}
+	for i, k := range d.Keep {
+		if k.Name != l.keep[i] {
+			return fmt.Errorf("%s: kept column %d is %q, in earlier rows %q", d.Pos, i, k.Name, l.keep[i])
+		}
+	}
+	return nil
+}
+
+func arrowType(t columnType) arrow.DataType {
+	switch t {
+	case intType:
+		return arrow.PrimitiveTypes.Int64
+	case floatType:
+		return arrow.PrimitiveTypes.Float64
+	case boolType:
+		return arrow.FixedWidthTypes.Boolean
+	case bytesType:
+		return arrow.BinaryTypes.Binary
+	}
+	return arrow.BinaryTypes.String
+}
+
+func (l *layout) makeSchema() *arrow.Schema {
+	kind := "group"
+	fields := []arrow.Field{{Name: columnRow, Type: arrow.PrimitiveTypes.Int64}}
+	sides := []string{""}
+	if l.pair {
+		kind, sides = "pair", []string{"a", "b"}
+		fields = append(fields,
+			arrow.Field{Name: columnScore, Type: arrow.PrimitiveTypes.Float32},
+			arrow.Field{Name: columnSub, Type: arrowType(l.label)})
+	} else {
+		fields = append(fields, arrow.Field{Name: columnLabel, Type: arrowType(l.label)})
+	}
+	for i, name := range l.keep {
+		fields = append(fields, arrow.Field{Name: name, Type: arrowType(l.types[i]), Nullable: true})
+	}
+	for _, u := range l.opts.Uses {
+		for _, side := range sides {
+			for _, c := range []struct {
+				role string
+				typ  arrow.DataType
+			}{
+				{roleKey, arrow.BinaryTypes.String},
+				{roleID, &arrow.FixedSizeBinaryType{ByteWidth: len(ID{})}},
+				{roleInput, arrow.BinaryTypes.Binary},
+			} {
+				name := strings.TrimSuffix(u.Name+"_"+side, "_") + "_" + c.role
+				fields = append(fields, arrow.Field{Name: name, Type: c.typ, Metadata: arrow.NewMetadata(
+					[]string{metaRole, metaEncoder, metaSide}, []string{c.role, u.Name, side})})
+			}
+		}
+	}
+	md := arrow.NewMetadata([]string{metaSplit, metaKind}, []string{l.opts.Split, kind})
+	return arrow.NewSchema(fields, &md)
+}
+
+// batch makes the record batch of some samples, the first of which is of the
+// given row. The caller owns it.
+func (l *layout) batch(samples []identified, row int64) (arrow.Record, error) {
+	b := array.NewRecordBuilder(l.opts.Allocator, l.schema)
+	defer b.Release()
+	for i := range samples {
+		d := &samples[i]
+		if err := l.same(d); err != nil {
+			return nil, err
+		}
+		if err := l.appendRow(b, d, row+int64(i)); err != nil {
+			return nil, fmt.Errorf("%s: %w", d.Pos, err)
+		}
+	}
+	return b.NewRecord(), nil
+}
+
+func (l *layout) appendRow(b *array.RecordBuilder, d *identified, row int64) error {
+	b.Field(0).(*array.Int64Builder).Append(row)
+	at := 1
+	if l.pair {
+		b.Field(at).(*array.Float32Builder).Append(d.Score)
+		at++
+	}
+	if err := appendValue(b.Field(at), d.class(), l.label); err != nil {
+		return fmt.Errorf("label or subgroup: %w", err)
+	}
+	at++
+	for i, k := range d.Keep {
+		if err := appendValue(b.Field(at), k.Value, l.types[i]); err != nil {
+			return fmt.Errorf("kept column %q: %w; declare its type", k.Name, err)
+		}
+		at++
+	}
+	n := 0
+	for _, u := range l.opts.Uses {
+		for side := range d.sides() {
+			ob := &d.objects[n]
+			key := ob.key
+			if u.Key.spec == keyIndex {
+				key = fmt.Sprintf("%s:%d", l.opts.Split, row)
+				if l.pair {
+					key += ":" + "ab"[side:side+1]
+				}
+			}
+			b.Field(at).(*array.StringBuilder).Append(key)
+			b.Field(at + 1).(*array.FixedSizeBinaryBuilder).Append(ob.id[:])
+			b.Field(at + 2).(*array.BinaryBuilder).Append(ob.input)
+			at += 3
+			n++
+		}
+	}
+	return nil
+}
+
+func appendValue(b array.Builder, v any, want columnType) error {
+	t, v, err := typeOf(v)
+	if err != nil {
+		return err
+	}
+	if t == noType {
+		b.AppendNull()
+		return nil
+	}
+	if want == noType {
+		want = textType // a column of nulls so far
+	}
+	switch {
+	case want == floatType && t == intType:
+		v = float64(v.(int64))
+	case want != t:
+		return fmt.Errorf("%v where earlier rows have %v", t, want)
+	}
+	switch v := v.(type) {
+	case int64:
+		b.(*array.Int64Builder).Append(v)
+	case float64:
+		b.(*array.Float64Builder).Append(v)
+	case bool:
+		b.(*array.BooleanBuilder).Append(v)
+	case []byte:
+		b.(*array.BinaryBuilder).Append(v)
+	case string:
+		b.(*array.StringBuilder).Append(v)
+	}
+	return nil
+}

@@ -1,0 +1,179 @@
+package encode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/permafrost-ml/permafrost/stage"
+)
+
+// StageOptions are the options of [Stage].
+type StageOptions struct {
+	// Workers is the number of encoders that work at once, each opened from
+	// the model on its own goroutine. Default: one per core.
+	Workers int
+	// Allocator is where the embeddings' memory comes from. Default:
+	// memory.DefaultAllocator.
+	Allocator memory.Allocator
+}
+
+var (
+	// ErrDim is returned when an encoder gives another dimension than its
+	// model declares.
+	ErrDim = errors.New("encoder has another dimension than its model declares")
+	// ErrNotFinite is returned when an embedding holds a NaN or an infinity.
+	ErrNotFinite = errors.New("embedding is not finite")
+)
+
+// Stage is the stage that encodes: it reads object batches (columns id and
+// input, see package cachesink) and emits, in the same order, record batches
+// of the same rows with the columns id and embedding, a
+// fixed_size_list<float32>[Dim]. The encoder writes straight into the Arrow
+// buffer. Encoders are opened when the first batch comes, not before, and
+// closed when the stage ends.
+func Stage(g *stage.Group, in stage.Stream[arrow.Record], name string, m Model, opts StageOptions) stage.Stream[arrow.Record] {
+	if opts.Workers == 0 {
+		opts.Workers = runtime.GOMAXPROCS(0)
+	}
+	if opts.Allocator == nil {
+		opts.Allocator = memory.DefaultAllocator
+	}
+	open := func(ctx context.Context, worker int) (*worker, error) {
+		return openWorker(ctx, m, worker, opts.Allocator)
+	}
+	return stage.OrderedWorkers(g, in, "encode "+name, opts.Workers, open, encodeBatch, (*worker).close)
+}
+
+// worker is an opened encoder with its schema.
+type worker struct {
+	enc    Encoder
+	dim    int
+	mem    memory.Allocator
+	schema *arrow.Schema
+	inputs []Input
+}
+
+func openWorker(ctx context.Context, m Model, n int, mem memory.Allocator) (*worker, error) {
+	spec, err := m.Spec(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("describe the encoder: %w", err)
+	}
+	enc, err := m.Open(ctx, n)
+	if err != nil {
+		return nil, fmt.Errorf("open encoder %d: %w", n, err)
+	}
+	if enc.Dim() != spec.Dim {
+		err := fmt.Errorf("%w: %d, not %d", ErrDim, enc.Dim(), spec.Dim)
+		return nil, errors.Join(err, enc.Close())
+	}
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "id", Type: &arrow.FixedSizeBinaryType{ByteWidth: len(ID{})}},
+		{Name: "embedding", Type: arrow.FixedSizeListOf(int32(spec.Dim), arrow.PrimitiveTypes.Float32)},
+	}, nil)
+	return &worker{enc: enc, dim: spec.Dim, mem: mem, schema: schema}, nil
+}
+
+func (w *worker) close() error { return w.enc.Close() }
+
+// encodeBatch encodes one object batch, which it releases.
+func encodeBatch(ctx context.Context, w *worker, rec arrow.Record) (arrow.Record, error) {
+	defer rec.Release()
+	ids, inputs, err := objects(rec)
+	if err != nil {
+		return nil, err
+	}
+	col, err := w.encode(ctx, inputs)
+	if err != nil {
+		return nil, err
+	}
+	defer col.Release()
+	return array.NewRecord(w.schema, []arrow.Array{ids, col}, rec.NumRows()), nil
+}
+
+// objects returns the columns of an object batch.
+func objects(rec arrow.Record) (ids *array.FixedSizeBinary, inputs *array.Binary, err error) {
+	for i, f := range rec.Schema().Fields() {
+		switch f.Name {
+		case "id":
+			ids, _ = rec.Column(i).(*array.FixedSizeBinary)
+		case "input":
+			inputs, _ = rec.Column(i).(*array.Binary)
+		}
+	}
+	if ids == nil || inputs == nil {
+		return nil, nil, fmt.Errorf("encode: a batch (%v) without the columns id and input", rec.Schema())
+	}
+	return ids, inputs, nil
+}
+
+// encode returns the embeddings of a column of canonical inputs.
+func (w *worker) encode(ctx context.Context, inputs *array.Binary) (arrow.Array, error) {
+	n := inputs.Len()
+	w.inputs = w.inputs[:0]
+	for i := range n {
+		in, err := ParseInput(inputs.Value(i))
+		if err != nil {
+			return nil, err
+		}
+		w.inputs = append(w.inputs, in)
+	}
+	buf := memory.NewResizableBuffer(w.mem)
+	defer buf.Release()
+	buf.Resize(n * w.dim * 4)
+	vecs := arrow.Float32Traits.CastFromBytes(buf.Bytes())[:n*w.dim]
+	if err := w.enc.Encode(ctx, w.inputs, vecs); err != nil {
+		return nil, fmt.Errorf("encode %d objects: %w", n, err)
+	}
+	if i := notFinite(vecs); i >= 0 {
+		return nil, fmt.Errorf("%w: value %d of the embedding of %v", ErrNotFinite, i%w.dim, w.inputs[i/w.dim].Text())
+	}
+	vals := array.NewData(arrow.PrimitiveTypes.Float32, n*w.dim, []*memory.Buffer{nil, buf}, nil, 0, 0)
+	defer vals.Release()
+	list := array.NewData(w.schema.Field(1).Type, n, []*memory.Buffer{nil}, []arrow.ArrayData{vals}, 0, 0)
+	defer list.Release()
+	return array.MakeFromData(list), nil
+}
+
+// notFinite returns the index of the first NaN or infinity, -1 for none.
+func notFinite(v []float32) int {
+	for i, x := range v {
+		if math.Float32bits(x)&0x7f800000 == 0x7f800000 {
+			return i
+		}
+	}
+	return -1
+}
+
+// Columns encodes columns of canonical inputs with one opened encoder: what
+// a replay uses for encoders that are not cached.
+type Columns struct{ w *worker }
+
+// OpenColumns opens an encoder of the model. A nil mem is
+// memory.DefaultAllocator.
+func OpenColumns(ctx context.Context, m Model, mem memory.Allocator) (*Columns, error) {
+	if mem == nil {
+		mem = memory.DefaultAllocator
+	}
+	w, err := openWorker(ctx, m, 0, mem)
+	if err != nil {
+		return nil, err
+	}
+	return &Columns{w}, nil
+}
+
+// Encode returns the embeddings of a column of canonical inputs, a
+// fixed_size_list<float32>[Dim] that the caller owns. It is not safe for
+// concurrent use.
+func (c *Columns) Encode(ctx context.Context, inputs *array.Binary) (arrow.Array, error) {
+	return c.w.encode(ctx, inputs)
+}
+
+// Close closes the encoder.
+func (c *Columns) Close() error { return c.w.close() }

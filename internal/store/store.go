@@ -1,0 +1,116 @@
+// Package store keeps named, immutable files: the seam between the cache and
+// where its bytes lie. Names are slash-separated and relative.
+//
+// A file becomes visible under its name in one step, complete and synced, or
+// not at all: after a crash there is the old state or the new one.
+package store
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+)
+
+// Store is a flat collection of named files. All methods are safe for
+// concurrent use, by several processes too where the store is shared.
+type Store interface {
+	// Open opens a file for reading ranges. A missing one is fs.ErrNotExist.
+	Open(ctx context.Context, name string) (Reader, error)
+	// Stat returns size and name of a file. A missing one is fs.ErrNotExist.
+	Stat(ctx context.Context, name string) (Info, error)
+	// Create starts a new file that has no name yet. Exactly one of Publish
+	// and Abort ends it; an Abort after a Publish does nothing.
+	Create(ctx context.Context) (Writer, error)
+	// List returns the files whose names start with the folder prefix
+	// ("encoders/"), sorted by name, at any depth. No such folder: none.
+	List(ctx context.Context, prefix string) ([]Info, error)
+	// Remove deletes a file. A missing one is fs.ErrNotExist.
+	Remove(ctx context.Context, name string) error
+	// Scratch returns a private file that vanishes at Close.
+	Scratch(ctx context.Context) (Scratch, error)
+	// Free returns the bytes that may still be written, -1 where unknown.
+	Free(ctx context.Context) int64
+	// String names the place, for messages.
+	String() string
+}
+
+// Info describes a file.
+type Info struct {
+	Name string
+	Size int64
+}
+
+// Reader reads ranges of a file.
+type Reader interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64
+}
+
+// Writer is a file being written. ReadAt sees what was written so far.
+type Writer interface {
+	io.Writer
+	io.ReaderAt
+	Size() int64
+	// Publish syncs the file and gives it its name. Without replace an
+	// existing file of that name stays, and the error is fs.ErrExist.
+	Publish(ctx context.Context, name string, replace bool) error
+	// Abort drops the file.
+	Abort() error
+}
+
+// Scratch is a private temporary file.
+type Scratch interface {
+	io.Writer
+	io.ReaderAt
+	io.Closer
+}
+
+// ErrReadOnly is returned when a store cannot be written to at all.
+var ErrReadOnly = errors.New("store is read-only")
+
+// Put writes a whole file under a name that must not exist yet: fs.ErrExist
+// if it does.
+func Put(ctx context.Context, s Store, name string, data []byte, replace bool) (err error) {
+	w, err := s.Create(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := w.Abort(); err == nil {
+			err = e
+		}
+	}()
+	if _, err := w.Write(data); err != nil {
+		return err
+	}
+	return w.Publish(ctx, name, replace)
+}
+
+// ReadAll reads a whole file of at most limit bytes.
+func ReadAll(ctx context.Context, s Store, name string, limit int64) ([]byte, error) {
+	r, err := s.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if r.Size() > limit {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("file is too large")}
+	}
+	buf := make([]byte, r.Size())
+	if _, err := r.ReadAt(buf, 0); err != nil && err != io.EOF {
+		return nil, err
+	}
+	return buf, nil
+}
+
+// valid keeps names inside the store.
+func valid(op, name string) error {
+	if !fs.ValidPath(name) || name == "." || strings.Contains(name, "\\") || path.IsAbs(name) {
+		return &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
+	}
+	return nil
+}

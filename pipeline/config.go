@@ -1,0 +1,357 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/permafrost-ml/permafrost/cachesink"
+	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/internal/device"
+	"github.com/permafrost-ml/permafrost/pipeline/head"
+	"github.com/permafrost-ml/permafrost/pipeline/loss"
+	"github.com/permafrost-ml/permafrost/pipeline/metric"
+	"github.com/permafrost-ml/permafrost/pipeline/train"
+	"github.com/permafrost-ml/permafrost/source"
+)
+
+// Sample is one row as training sees it; make one with [Pair] or [Group].
+type Sample = encode.Sample
+
+// Pair returns the sample of two objects that match: score 1, subgroup 0.
+func Pair(a, b encode.Object) Sample { return encode.PairSample(a, b) }
+
+// Group returns the sample of an object and its label, a string or an
+// integer.
+func Group(o encode.Object, label any) Sample { return encode.GroupSample(o, label) }
+
+// Bad returns the sample of a row that cannot be one: the row is treated as
+// OnError says.
+func Bad(err error) Sample { return encode.BadSample(err) }
+
+// Splits are the datasets of a pipeline by the names of their splits.
+type Splits[Row any] map[string]source.Source[Row]
+
+// Encoders are the frozen encoders of a pipeline by name. An encoder reads
+// the field "text" of every object unless [encode.Reading] says otherwise.
+type Encoders map[string]encode.Model
+
+// Mapping is a cache type for each of some encoders.
+type Mapping map[string]cachesink.CacheType
+
+// KeyExtractors name objects for people; see [encode.Key]. The zero value is
+// the content for every encoder. Make one with [Key], [NamedKey] or [Keys].
+type KeyExtractors struct {
+	all       encode.Key
+	byEncoder map[string]encode.Key
+}
+
+// Key returns a Go function as the key extractor of every encoder.
+func Key(fn func(o encode.Object) string) KeyExtractors {
+	return KeyExtractors{all: encode.KeyFunc(fn)}
+}
+
+// NamedKey returns one key extractor for every encoder.
+func NamedKey(k encode.Key) KeyExtractors { return KeyExtractors{all: k} }
+
+// Keys returns key extractors by the names of their encoders; the others
+// have the content.
+func Keys(byEncoder map[string]encode.Key) KeyExtractors {
+	return KeyExtractors{byEncoder: maps.Clone(byEncoder)}
+}
+
+func (k KeyExtractors) of(encoder string) encode.Key {
+	if key, ok := k.byEncoder[encoder]; ok {
+		return key
+	}
+	return k.all
+}
+
+// CacheConfig says which encoders are cached, and where.
+type CacheConfig struct {
+	// CacheType is that of encoders which Mapping does not name.
+	// Default: auto.
+	CacheType cachesink.CacheType
+	// Mapping is the cache type of some encoders. Default: none.
+	Mapping Mapping
+	// BatchSize is the number of objects in a batch of the fill. Default: 32.
+	BatchSize int
+	// NumWorkers is the number of instances of each encoder that work at
+	// once in the fill. Default: 0, one per core, or per stream on a GPU.
+	NumWorkers int
+	// SaveDir is the cache directory. Default: "", in memory, filled by each
+	// process.
+	SaveDir string
+	// KeyExtractors name the objects. Default: the content.
+	KeyExtractors KeyExtractors
+	// ShardObjects is the number of objects in a shard. Default: 65,536.
+	ShardObjects int
+}
+
+// Config declares a pipeline. Its zero values are defaults, but for Splits,
+// Sample and Encoders, which every pipeline needs.
+type Config[Row any] struct {
+	// Splits are the datasets by name; they are always processed in the
+	// order of their names.
+	Splits Splits[Row]
+	// Sample makes a sample of a row. It is called from several goroutines.
+	Sample func(Row) Sample
+	// Version names the behaviour of the Go functions here (Sample and key
+	// extractors): change it when they change. With it, and sources that
+	// have an identity, a fill that finds everything stored does not open
+	// the dataset. Default: "", the rows are read at each fill, to see
+	// whether they are still the same; nothing is encoded twice.
+	Version string
+	// Encoders are the frozen encoders. Their embeddings are concatenated
+	// in the order of their names before the head.
+	Encoders Encoders
+	// KeepTypes declares the types of kept columns: int64, float64, bool,
+	// text or bytes. Default: from the first rows.
+	KeepTypes map[string]string
+	// Limit takes only the first rows of each split. Default: 0, all.
+	Limit int64
+	// OnError says what becomes of bad rows. Default: source.Fail.
+	OnError source.OnError
+	// Quarantine is the file that bad rows go to with source.Quarantine.
+	// Default: "quarantine.jsonl".
+	Quarantine string
+	// Cache says which encoders are cached. Default: nil, none is: every
+	// epoch encodes everything again.
+	Cache *CacheConfig
+
+	// Head is the model that is trained. Default: head.Empty{}.
+	Head head.Config
+	// Loss is what training minimizes. Default: nil, nothing is trained.
+	Loss loss.Config
+	// Train are the options of training; its seed is Seed.
+	Train train.Options
+	// Metrics are measured on the split Eval before and after training.
+	// Default: precision at 1 and reciprocal rank.
+	Metrics []metric.Config
+	// TrainSplit is the split that is trained on. Default: "train".
+	TrainSplit string
+	// EvalSplit is the split that is measured. Default: "val", where there
+	// is one.
+	EvalSplit string
+	// Seed decides the order of samples and the first weights. Default: 0.
+	Seed uint64
+	// Output is the folder for the trained head, the metrics and the report.
+	// It is replaced as a whole if an earlier run made it, and refused if it
+	// holds anything else. Default: "", nothing is written.
+	Output string
+
+	// NoEncode makes a fill that would encode anything fail with
+	// ErrWouldEncode. Default: false.
+	NoEncode bool
+	// Logger gets warnings and what is worth knowing. Default: slog.Default().
+	Logger *slog.Logger
+	// OnProgress, if set, is told how the work goes on; it is called from
+	// several goroutines, one at a time. Default: nil.
+	OnProgress func(Progress)
+	// Allocator is where Arrow memory comes from. Default:
+	// memory.DefaultAllocator.
+	Allocator memory.Allocator
+}
+
+var (
+	// ErrConfig is returned for a configuration that cannot be right.
+	ErrConfig = errors.New("invalid configuration")
+	// ErrGPUUnavailable is returned where the cache type gpu is asked for
+	// and no usable GPU is there.
+	ErrGPUUnavailable = errors.New("no usable GPU")
+	// ErrWouldEncode is returned with NoEncode for a cache that does not
+	// hold everything.
+	ErrWouldEncode = errors.New("the cache is missing or stale")
+	// ErrNotOurs is returned for an output folder that no run has made.
+	ErrNotOurs = errors.New("the folder was not made by a run")
+)
+
+func configErr(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrConfig, fmt.Errorf(format, args...))
+}
+
+const defaultQuarantine = "quarantine.jsonl"
+
+var nameRule = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+// withDefaults returns the config with its defaults filled in, or all that
+// is wrong with it.
+func (c Config[Row]) withDefaults() (Config[Row], error) {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, configErr(format, args...)) }
+	if len(c.Splits) == 0 {
+		bad("no split is declared")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Splits)) {
+		if !nameRule.MatchString(name) {
+			bad("split name %q: want small letters, digits and _, a letter first", name)
+		}
+		if c.Splits[name] == nil {
+			bad("split %q has no source", name)
+		}
+	}
+	if c.Sample == nil {
+		bad("no function makes samples of rows")
+	}
+	if len(c.Encoders) == 0 {
+		bad("no encoder is declared")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Encoders)) {
+		if !nameRule.MatchString(name) {
+			bad("encoder name %q: want small letters, digits and _, a letter first", name)
+		}
+		if c.Encoders[name] == nil {
+			bad("encoder %q has no model", name)
+		} else if err := encode.ReadsOf(c.Encoders[name]).Validate(); err != nil {
+			bad("encoder %q: %w", name, err)
+		}
+	}
+	if c.Limit < 0 {
+		bad("limit %d", c.Limit)
+	}
+	errs = append(errs, c.checkCache()...)
+	if c.Head == nil {
+		c.Head = head.Empty{}
+	}
+	c.Train.Seed = c.Seed
+	if err := c.Train.Validate(); err != nil {
+		bad("train: %w", err)
+	}
+	c.Train = c.Train.WithDefaults()
+	if len(c.Metrics) == 0 {
+		c.Metrics = []metric.Config{metric.RetrievalPrecision{}, metric.ReciprocalRank{}}
+	}
+	names := map[string]bool{}
+	for _, m := range c.Metrics {
+		if err := m.Validate(); err != nil {
+			bad("metric %s: %w", m.Type(), err)
+		}
+		if names[m.Name()] {
+			bad("metric %s is declared twice", m.Name())
+		}
+		names[m.Name()] = true
+	}
+	if c.TrainSplit == "" {
+		c.TrainSplit = "train"
+	}
+	if c.Loss != nil && c.Splits[c.TrainSplit] == nil {
+		bad("the split to train on, %q, is not declared", c.TrainSplit)
+	}
+	if c.EvalSplit == "" {
+		if _, ok := c.Splits["val"]; ok {
+			c.EvalSplit = "val"
+		}
+	} else if c.Splits[c.EvalSplit] == nil {
+		bad("the split to evaluate, %q, is not declared", c.EvalSplit)
+	}
+	if c.Quarantine == "" {
+		c.Quarantine = defaultQuarantine
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.Allocator == nil {
+		c.Allocator = memory.DefaultAllocator
+	}
+	return c, errors.Join(errs...)
+}
+
+func (c *Config[Row]) checkCache() (errs []error) {
+	if c.Cache == nil {
+		return nil
+	}
+	cc := *c.Cache
+	bad := func(format string, args ...any) { errs = append(errs, configErr("cache: "+format, args...)) }
+	if _, err := cachesink.ParseCacheType(string(cc.CacheType)); err != nil {
+		bad("%w", err)
+	}
+	known := strings.Join(slices.Sorted(maps.Keys(c.Encoders)), ", ")
+	for _, name := range slices.Sorted(maps.Keys(cc.Mapping)) {
+		if _, ok := c.Encoders[name]; !ok {
+			bad("mapping names the encoder %q, the encoders are %s", name, known)
+		}
+		if _, err := cachesink.ParseCacheType(string(cc.Mapping[name])); err != nil {
+			bad("mapping of %q: %w", name, err)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(cc.KeyExtractors.byEncoder)) {
+		if _, ok := c.Encoders[name]; !ok {
+			bad("key_extractors name the encoder %q, the encoders are %s", name, known)
+		}
+	}
+	if cc.BatchSize < 0 || cc.NumWorkers < 0 || cc.ShardObjects < 0 {
+		bad("batch_size %d, num_workers %d and shard_objects %d must not be negative", cc.BatchSize, cc.NumWorkers, cc.ShardObjects)
+	}
+	return errs
+}
+
+// placement is where an encoder's embeddings are to be, after auto.
+type placement struct {
+	cached bool
+	asked  cachesink.CacheType
+	used   cachesink.CacheType
+	reason string // why auto fell back
+}
+
+// place decides the cache type of an encoder on this machine.
+func (c *Config[Row]) place(encoder string) (placement, error) {
+	if c.Cache == nil {
+		return placement{asked: cachesink.None, used: cachesink.None}, nil
+	}
+	asked, ok := c.Cache.Mapping[encoder]
+	if !ok {
+		asked = c.Cache.CacheType
+	}
+	asked, err := cachesink.ParseCacheType(string(asked))
+	if err != nil {
+		return placement{}, configErr("cache: %w", err)
+	}
+	p := placement{cached: asked != cachesink.None, asked: asked, used: asked}
+	switch asked {
+	case cachesink.Auto:
+		p.used = cachesink.CPU
+		if err := device.Usable(); err != nil {
+			p.reason = err.Error()
+		}
+	case cachesink.GPU:
+		if err := device.Usable(); err != nil {
+			return p, fmt.Errorf("%w for the cache of encoder %q: %w", ErrGPUUnavailable, encoder, err)
+		}
+	}
+	return p, nil
+}
+
+func (c *CacheConfig) batchSize() int {
+	if c == nil || c.BatchSize == 0 {
+		return cachesink.DefaultBatchSize
+	}
+	return c.BatchSize
+}
+
+func (c *CacheConfig) workers() int {
+	if c == nil || c.NumWorkers == 0 {
+		return runtime.GOMAXPROCS(0)
+	}
+	return c.NumWorkers
+}
+
+func (c *CacheConfig) keys() KeyExtractors {
+	if c == nil {
+		return KeyExtractors{}
+	}
+	return c.KeyExtractors
+}
+
+func (c *CacheConfig) storage() cachesink.Storage {
+	if c == nil || c.SaveDir == "" {
+		return cachesink.Memory()
+	}
+	return cachesink.Dir(c.SaveDir)
+}

@@ -1,0 +1,281 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+	"gorgonia.org/tensor"
+
+	"github.com/permafrost-ml/permafrost/cachesink"
+	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/source"
+	"github.com/permafrost-ml/permafrost/stage"
+)
+
+// Batch is a batch of samples with their embeddings. It is borrowed: valid
+// until the loop's next turn, or until Release after a Retain.
+type Batch struct{ rec arrow.Record }
+
+// Rows returns the number of samples.
+func (b *Batch) Rows() int { return int(b.rec.NumRows()) }
+
+// Record returns the batch as an Arrow record batch: the columns of the
+// split, and for every encoder E the column E (for pairs E_a and E_b), a
+// fixed_size_list<float32>[dim]. It is borrowed from the batch.
+func (b *Batch) Record() arrow.Record { return b.rec }
+
+// A returns an encoder's embeddings of the objects, of the first sides for
+// pairs: [rows, dim], over the memory of Record. It is nil for an encoder
+// that the pipeline does not have.
+func (b *Batch) A(encoder string) *tensor.Dense {
+	if t := b.tensor(cachesink.EncoderColumn(encoder, "a", "")); t != nil {
+		return t
+	}
+	return b.tensor(cachesink.EncoderColumn(encoder, "", ""))
+}
+
+// B returns an encoder's embeddings of the second sides, as A does; nil for
+// groups.
+func (b *Batch) B(encoder string) *tensor.Dense {
+	return b.tensor(cachesink.EncoderColumn(encoder, "b", ""))
+}
+
+func (b *Batch) tensor(column string) *tensor.Dense {
+	at := b.rec.Schema().FieldIndices(column)
+	if len(at) != 1 {
+		return nil
+	}
+	vecs, dim, err := cachesink.Vectors(b.rec.Column(at[0]))
+	if err != nil {
+		return nil
+	}
+	return tensor.New(tensor.WithShape(b.Rows(), dim), tensor.WithBacking(vecs))
+}
+
+// Retain keeps the batch beyond the loop's turn; each Retain needs a Release.
+func (b *Batch) Retain() { b.rec.Retain() }
+
+// Release undoes a Retain.
+func (b *Batch) Release() { b.rec.Release() }
+
+// Epoch yields the batches of a split: shuffled by (Seed, epoch) unless
+// Train.Sequential is set, of Train.BatchSize samples. It fills the cache
+// first where that has not been done. The sequence depends on the seed, the
+// epoch and the number of rows alone.
+func (p *Pipeline[Row]) Epoch(ctx context.Context, split string, epoch int) iter.Seq2[*Batch, error] {
+	return func(yield func(*Batch, error) bool) {
+		r, err := p.reader(ctx, split)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		for rec, err := range p.replay(ctx, r, p.cfg.Train.Sequential, epoch) {
+			if err != nil {
+				yield(nil, fmt.Errorf("epoch %d of split %q: %w", epoch, split, err))
+				return
+			}
+			if !yield(&Batch{rec}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// reader opens a split of the filled cache, once.
+func (p *Pipeline[Row]) reader(ctx context.Context, split string) (*cachesink.SplitReader, error) {
+	if r := p.readers[split]; r != nil {
+		return r, nil
+	}
+	if !slices.Contains(p.splits, split) {
+		return nil, fmt.Errorf("no split %q is declared, there are %q", split, p.splits)
+	}
+	if p.filled == nil {
+		if _, err := p.Fill(ctx); err != nil {
+			return nil, err
+		}
+	}
+	r, err := p.cache.Read(ctx, p.filled[split], &p.tables)
+	if err != nil {
+		return nil, err
+	}
+	p.readers[split] = r
+	return r, nil
+}
+
+// replay yields the record batches of one pass, borrowed, with embeddings
+// for every encoder: gathered where they are cached, else computed.
+func (p *Pipeline[Row]) replay(ctx context.Context, r *cachesink.SplitReader, sequential bool, epoch int) iter.Seq2[arrow.Record, error] {
+	rp, err := source.Replay(r, source.ReplayOptions{
+		BatchSize: p.cfg.Train.BatchSize, Sequential: sequential, Seed: p.cfg.Seed,
+	})
+	if err != nil {
+		return func(yield func(arrow.Record, error) bool) { yield(nil, err) }
+	}
+	recs := rp.Epoch(ctx, epoch)
+	if !p.loop.needed(r.Split()) {
+		return recs
+	}
+	return p.loop.encode(ctx, r.Split(), recs, p.cfg.Cache.workers())
+}
+
+// inLoop runs the encoders that are not cached, in every epoch. Opened
+// encoders are kept from epoch to epoch.
+type inLoop struct {
+	models Encoders
+	open   func(ctx context.Context, m encode.Model) (*encode.Columns, error)
+
+	mu   sync.Mutex
+	free []map[string]*encode.Columns
+}
+
+func (l *inLoop) needed(s *cachesink.Split) bool {
+	return slices.ContainsFunc(s.Encoders, func(e cachesink.SplitEncoder) bool { return e.Folder == "" })
+}
+
+// encode replaces the input columns of record batches by embeddings, with
+// some workers at once, in order.
+func (l *inLoop) encode(ctx context.Context, s *cachesink.Split, recs iter.Seq2[arrow.Record, error], workers int) iter.Seq2[arrow.Record, error] {
+	return func(yield func(arrow.Record, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		g, _ := stage.NewGroup(ctx)
+		in := stage.From(g, "replay "+s.Name, func(context.Context) iter.Seq2[arrow.Record, error] {
+			return func(yield func(arrow.Record, error) bool) {
+				for rec, err := range recs {
+					if err == nil {
+						rec.Retain() // the stream owns what it carries
+					}
+					if !yield(rec, err) || err != nil {
+						return
+					}
+				}
+			}
+		})
+		out := stage.OrderedWorkers(g, in, "encode "+s.Name, workers,
+			func(ctx context.Context, _ int) (map[string]*encode.Columns, error) { return l.take(ctx, s) },
+			func(ctx context.Context, cols map[string]*encode.Columns, rec arrow.Record) (arrow.Record, error) {
+				defer rec.Release()
+				return embed(ctx, s, cols, rec)
+			},
+			l.give)
+		ready := make(chan arrow.Record)
+		stage.Each(g, out, "deliver "+s.Name, func(ctx context.Context, rec arrow.Record) error {
+			select {
+			case ready <- rec:
+				return nil
+			case <-ctx.Done():
+				rec.Release()
+				return context.Cause(ctx)
+			}
+		})
+		var failed error // read after ready is closed
+		go func() {
+			failed = g.Wait()
+			close(ready)
+		}()
+		for rec := range ready {
+			ok := yield(rec, nil)
+			rec.Release()
+			if !ok {
+				cancel()
+				for rec := range ready {
+					rec.Release()
+				}
+				return
+			}
+		}
+		if failed != nil {
+			yield(nil, failed)
+		}
+	}
+}
+
+func (l *inLoop) take(ctx context.Context, s *cachesink.Split) (map[string]*encode.Columns, error) {
+	l.mu.Lock()
+	if n := len(l.free); n > 0 {
+		cols := l.free[n-1]
+		l.free = l.free[:n-1]
+		l.mu.Unlock()
+		return cols, nil
+	}
+	l.mu.Unlock()
+	cols := map[string]*encode.Columns{}
+	for _, e := range s.Encoders {
+		if e.Folder != "" {
+			continue
+		}
+		c, err := l.open(ctx, l.models[e.Name])
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("encoder %q: %w", e.Name, err), closeAll(cols))
+		}
+		cols[e.Name] = c
+	}
+	return cols, nil
+}
+
+func (l *inLoop) give(cols map[string]*encode.Columns) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.free = append(l.free, cols)
+	return nil
+}
+
+func (l *inLoop) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var err error
+	for _, cols := range l.free {
+		err = errors.Join(err, closeAll(cols))
+	}
+	l.free = nil
+	return err
+}
+
+func closeAll(cols map[string]*encode.Columns) (err error) {
+	for _, c := range cols {
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// embed returns rec with an embedding column in place of each input column.
+func embed(ctx context.Context, s *cachesink.Split, encoders map[string]*encode.Columns, rec arrow.Record) (arrow.Record, error) {
+	fields := slices.Clone(rec.Schema().Fields())
+	cols := slices.Clone(rec.Columns())
+	var made []arrow.Array
+	defer func() {
+		for _, a := range made {
+			a.Release()
+		}
+	}()
+	for _, e := range s.Encoders {
+		if e.Folder != "" {
+			continue
+		}
+		for _, side := range s.Kind.Sides() {
+			at := rec.Schema().FieldIndices(cachesink.EncoderColumn(e.Name, side, cachesink.RoleInput))
+			if len(at) != 1 {
+				continue // not selected
+			}
+			inputs, ok := rec.Column(at[0]).(*array.Binary)
+			if !ok {
+				return nil, fmt.Errorf("%w: inputs of encoder %q are %v", cachesink.ErrSchema, e.Name, rec.Column(at[0]).DataType())
+			}
+			a, err := encoders[e.Name].Encode(ctx, inputs)
+			if err != nil {
+				return nil, fmt.Errorf("encoder %q: %w", e.Name, err)
+			}
+			made = append(made, a)
+			cols[at[0]] = a
+			fields[at[0]] = arrow.Field{Name: cachesink.EncoderColumn(e.Name, side, ""), Type: a.DataType()}
+		}
+	}
+	md := rec.Schema().Metadata()
+	return array.NewRecord(arrow.NewSchema(fields, &md), cols, rec.NumRows()), nil
+}

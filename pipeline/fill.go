@@ -1,0 +1,289 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/permafrost-ml/permafrost/cachesink"
+	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/source"
+	"github.com/permafrost-ml/permafrost/stage"
+)
+
+// FillReport says what a fill did.
+type FillReport struct {
+	// Rows is the number of samples of all splits.
+	Rows int64 `json:"rows"`
+	// Objects is the number of distinct objects, added up over splits and
+	// cached encoders; Encoded and Reused are its parts.
+	Objects int64 `json:"objects"`
+	Encoded int64 `json:"encoded"`
+	Reused  int64 `json:"reused"`
+	// Quarantined is the number of bad rows that were left out.
+	Quarantined int64 `json:"quarantined"`
+	// Seconds is the wall time.
+	Seconds float64 `json:"seconds"`
+	// Encoders are the parts by encoder.
+	Encoders map[string]EncoderReport `json:"encoders"`
+	// Quarantine is the file of the bad rows, if one was written.
+	Quarantine string `json:"quarantine,omitempty"`
+}
+
+// EncoderReport says what a fill did for one encoder.
+type EncoderReport struct {
+	CacheType   cachesink.CacheType `json:"cache_type"`
+	Fingerprint string              `json:"fingerprint"`
+	Dim         int                 `json:"dim"`
+	Objects     int64               `json:"objects"`
+	Encoded     int64               `json:"encoded"`
+	Reused      int64               `json:"reused"`
+}
+
+// splitPlan is what is known of a split before its rows are read.
+type splitPlan struct {
+	name   string
+	key    string // of its source note, may be empty
+	facts  map[string]string
+	stored *cachesink.Split // nil if it must be read
+}
+
+// survey finds out which splits the cache holds already. It opens neither
+// encoders nor datasets.
+func (p *Pipeline[Row]) survey(ctx context.Context) ([]encoder, []splitPlan, error) {
+	if err := p.open(ctx); err != nil {
+		return nil, nil, err
+	}
+	encoders, err := p.encoders(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var plans []splitPlan
+	for _, name := range p.splits {
+		sp := splitPlan{name: name}
+		if sp.key, sp.facts, err = p.sourceKey(ctx, name, encoders); err != nil {
+			return nil, nil, err
+		}
+		if sp.key != "" {
+			if sp.stored, err = p.cache.Recall(ctx, sp.key); err != nil {
+				return nil, nil, err
+			}
+		}
+		plans = append(plans, sp)
+	}
+	return encoders, plans, nil
+}
+
+// Fill brings the cache up to date: it reads the splits whose rows are not
+// known to be stored, encodes what is not stored, and commits. What a killed
+// fill has finished is taken up. An encoder is opened only if something is
+// to be encoded by it, and a dataset only if its rows may have changed.
+func (p *Pipeline[Row]) Fill(ctx context.Context) (*FillReport, error) {
+	start := time.Now()
+	p.warn()
+	encoders, plans, err := p.survey(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("fill: %w", err)
+	}
+	if p.cfg.NoEncode {
+		if err := p.refuse(ctx, encoders, plans); err != nil {
+			return nil, err
+		}
+	}
+	guard, err := p.guard()
+	if err != nil {
+		return nil, err
+	}
+	filled := map[string]*cachesink.Split{}
+	var stats cachesink.FillStats
+	var unread []splitPlan
+	for _, sp := range plans {
+		if sp.stored == nil {
+			unread = append(unread, sp)
+			continue
+		}
+		filled[sp.name] = sp.stored
+	}
+	if len(unread) > 0 {
+		stats, err = p.fillSplits(ctx, encoders, unread, guard, filled)
+	}
+	if err = errors.Join(err, guard.Close()); err != nil {
+		return nil, fmt.Errorf("fill: %w", err)
+	}
+	p.filled = filled
+	r := p.fillReport(encoders, stats)
+	r.Seconds = time.Since(start).Seconds()
+	r.Quarantined, r.Quarantine = guard.Count(), guard.Path()
+	return r, nil
+}
+
+// fillSplits reads and stores some splits in one pass.
+func (p *Pipeline[Row]) fillSplits(ctx context.Context, encoders []encoder, plans []splitPlan, guard *source.Guard, filled map[string]*cachesink.Split) (none cachesink.FillStats, err error) {
+	f, err := p.cache.Fill(ctx, p.fillOptions(encoders, false))
+	if err != nil {
+		return none, err
+	}
+	defer f.Abort()
+	g, _ := stage.NewGroup(ctx)
+	objects := f.Index(g, p.samples(g, encoders, plans, guard))
+	for _, e := range encoders {
+		if !e.use.Cached {
+			continue
+		}
+		recs := encode.Stage(g, objects[e.name], e.name, e.model, encode.StageOptions{
+			Workers: p.cfg.Cache.workers(), Allocator: p.cfg.Allocator,
+		})
+		f.Write(g, e.name, recs)
+	}
+	if err := g.Wait(); err != nil {
+		return none, err
+	}
+	m, err := f.Commit(ctx)
+	if err != nil {
+		return none, err
+	}
+	prints := f.Fingerprints()
+	for _, sp := range plans {
+		fp, ok := prints[sp.name]
+		if !ok { // no sample came: there is no split to store
+			return none, fmt.Errorf("split %q of %s has no rows", sp.name, p.cfg.Splits[sp.name].Name())
+		}
+		s := m.Split(sp.name, fp)
+		if s == nil {
+			return none, fmt.Errorf("split %q is gone from %s right after the commit", sp.name, p.storage)
+		}
+		filled[sp.name] = s
+		if sp.key == "" {
+			continue
+		}
+		note := cachesink.SourceNote{Split: sp.name, Fingerprint: fp, Facts: sp.facts}
+		if err := p.cache.Remember(ctx, sp.key, note); err != nil {
+			return none, err
+		}
+	}
+	return f.Stats(), nil
+}
+
+func (p *Pipeline[Row]) fillOptions(encoders []encoder, dry bool) cachesink.FillOptions {
+	o := cachesink.FillOptions{DryRun: dry, Allocator: p.cfg.Allocator}
+	for _, e := range encoders {
+		o.Encoders = append(o.Encoders, e.use)
+	}
+	if p.cfg.Cache != nil {
+		o.ShardObjects = p.cfg.Cache.ShardObjects
+	}
+	if p.cfg.OnProgress != nil {
+		phase := "fill"
+		if dry {
+			phase = "read"
+		}
+		o.OnProgress = func(s cachesink.FillStats) { p.progress(Progress{Phase: phase, Fill: &s}) }
+	}
+	return o
+}
+
+// samples is the head of the dataflow: the rows of the splits, one split
+// after the other, as sample batches.
+func (p *Pipeline[Row]) samples(g *stage.Group, encoders []encoder, plans []splitPlan, guard *source.Guard) stage.Stream[arrow.Record] {
+	var uses []encode.Use
+	for _, e := range encoders {
+		uses = append(uses, encode.Use{Name: e.name, Reads: e.reads, Key: e.key})
+	}
+	streams := make([]stage.Stream[arrow.Record], len(plans))
+	for i, sp := range plans {
+		src := p.cfg.Splits[sp.name]
+		if p.cfg.Limit > 0 {
+			src = source.Limit(src, p.cfg.Limit)
+		}
+		rows := stage.From(g, "read "+sp.name, func(ctx context.Context) iter.Seq2[Sample, error] {
+			return p.read(ctx, src, guard)
+		})
+		streams[i] = encode.Samples(g, rows, encode.SampleOptions{
+			Split: sp.name, Uses: uses, KeepTypes: p.cfg.KeepTypes, Allocator: p.cfg.Allocator,
+			Skip: func(s Sample, err error) error {
+				return guard.Handle(&source.RowError{Pos: s.Pos, Raw: s.Raw, Err: err})
+			},
+		})
+	}
+	return stage.Concat(g, streams...)
+}
+
+// read yields the samples of a source; its bad rows go to the guard.
+func (p *Pipeline[Row]) read(ctx context.Context, src source.Source[Row], guard *source.Guard) iter.Seq2[Sample, error] {
+	return func(yield func(Sample, error) bool) {
+		for row, err := range source.Guarded(src.Rows(ctx), guard) {
+			if err != nil {
+				yield(Sample{}, err)
+				return
+			}
+			s := p.cfg.Sample(row.Value)
+			s.Pos, s.Raw = row.Pos, row.Raw
+			if !yield(s, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (p *Pipeline[Row]) guard() (*source.Guard, error) {
+	path := ""
+	if p.cfg.OnError == source.Quarantine {
+		path = p.cfg.Quarantine
+	}
+	g, err := source.NewGuard(p.cfg.OnError, path)
+	if err != nil {
+		return nil, configErr("on_error: %w", err)
+	}
+	return g, nil
+}
+
+// leavesOut reports whether bad rows are left out instead of ending the run.
+func (c *Config[Row]) leavesOut() bool {
+	return c.OnError == source.Skip || c.OnError == source.Quarantine
+}
+
+// fillReport adds up what was read now and what was stored before.
+func (p *Pipeline[Row]) fillReport(encoders []encoder, stats cachesink.FillStats) *FillReport {
+	r := &FillReport{Encoders: map[string]EncoderReport{}}
+	for _, e := range encoders {
+		r.Encoders[e.name] = EncoderReport{CacheType: p.places[e.name].used, Fingerprint: e.use.Fingerprint, Dim: e.use.Dim}
+	}
+	for _, name := range p.splits {
+		s := p.filled[name]
+		r.Rows += s.Rows
+		for _, se := range s.Encoders {
+			if se.Folder == "" {
+				continue
+			}
+			er := r.Encoders[se.Name]
+			er.Objects += se.Objects
+			r.Encoders[se.Name] = er
+		}
+	}
+	for _, name := range p.names {
+		er := r.Encoders[name]
+		er.Encoded = stats.Encoders[name].Encoded
+		er.Reused = er.Objects - er.Encoded
+		r.Encoders[name] = er
+		r.Objects += er.Objects
+		r.Encoded += er.Encoded
+		r.Reused += er.Reused
+	}
+	return r
+}
+
+// warn says once what a pipeline without a cache lacks.
+func (p *Pipeline[Row]) warn() {
+	if p.cfg.Cache == nil {
+		p.cfg.Logger.Warn("no cache is configured: every epoch encodes everything again; add `cache: {save_dir: cache_dir}` to encode once")
+	}
+	for _, name := range p.names {
+		if pl := p.places[name]; pl.asked == cachesink.Auto && pl.reason != "" {
+			p.cfg.Logger.Debug("cache type auto is cpu", "encoder", name, "reason", pl.reason)
+		}
+	}
+}

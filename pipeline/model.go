@@ -1,0 +1,232 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"gorgonia.org/tensor"
+
+	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/pipeline/head"
+)
+
+// Model embeds new objects with the encoders and the trained head of an
+// output folder. It is safe for concurrent use.
+type Model struct {
+	encoders []modelEncoder
+	head     head.Frozen
+	dim      int // of all encoders together
+	labels   []string
+
+	mu     sync.Mutex
+	free   [][]encode.Encoder // sets of opened encoders
+	closed bool
+}
+
+type modelEncoder struct {
+	name  string
+	model encode.Model
+	reads encode.Reads
+	dim   int
+}
+
+// ErrEncoder is returned by Load for an encoder that cannot be made from the
+// output folder alone, or that is not the one the head was trained on.
+var ErrEncoder = errors.New("encoder does not fit the output")
+
+// Load opens an output folder. The encoders of this project are made from
+// what the folder says; a model of a user's own is taken from own, by name.
+// An encoder whose fingerprint is not that of the training is refused.
+func Load(dir string, own ...Encoders) (*Model, error) {
+	m, err := load(dir, own)
+	if err != nil {
+		return nil, fmt.Errorf("load %s: %w", dir, err)
+	}
+	return m, nil
+}
+
+func load(dir string, own []Encoders) (*Model, error) {
+	doc, err := readOutput(dir)
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{labels: doc.Labels}
+	for _, oe := range doc.Encoders {
+		e := modelEncoder{name: oe.Name, reads: oe.Reads, dim: oe.Dim}
+		for _, set := range own {
+			if mod, ok := set[oe.Name]; ok {
+				e.model = encode.Unwrap(mod)
+			}
+		}
+		if e.model == nil {
+			if e.model, err = newModel(oe.Type); err != nil {
+				return nil, fmt.Errorf("%w: %q is of the type %q: give its model to Load", ErrEncoder, oe.Name, oe.Type)
+			}
+		}
+		if err := sameEncoder(e.model, oe); err != nil {
+			return nil, fmt.Errorf("encoder %q: %w", oe.Name, err)
+		}
+		m.dim += oe.Dim
+		m.encoders = append(m.encoders, e)
+	}
+	params, err := json.Marshal(doc.Head.Params)
+	if err != nil {
+		return nil, err
+	}
+	hc, err := head.Parse(doc.Head.Type, params)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.Open(filepath.Join(dir, outputHead))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	h, err := head.Load(f, hc, m.dim)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", outputHead, err)
+	}
+	m.head = h.Freeze()
+	return m, nil
+}
+
+func sameEncoder(m encode.Model, oe outputEncoder) error {
+	spec, err := m.Spec(context.Background())
+	if err != nil {
+		return err
+	}
+	fields, err := spec.Declared(oe.BatchSize)
+	if err != nil {
+		return err
+	}
+	if got := encode.Fingerprint(fields); got != oe.Fingerprint {
+		return fmt.Errorf("%w: its fingerprint is %.12s, the head was trained on %.12s", ErrEncoder, got, oe.Fingerprint)
+	}
+	return nil
+}
+
+// Dim returns the number of values of an embedding.
+func (m *Model) Dim() int { return m.head.Out() }
+
+// Labels returns the labels of the classes that the head was trained on, by
+// class number; none where it was trained on pairs.
+func (m *Model) Labels() []string { return append([]string(nil), m.labels...) }
+
+// encodeRows is the number of objects that are encoded at once.
+const encodeRows = 256
+
+// Encode embeds objects, with the fields that the encoders read: one slice
+// of Dim values for each. An object's embedding does not depend on the
+// others where the encoders are batch-invariant.
+func (m *Model) Encode(ctx context.Context, objects []encode.Object) ([][]float32, error) {
+	set, err := m.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer m.give(set)
+	out := make([][]float32, 0, len(objects))
+	for at := 0; at < len(objects); at += encodeRows {
+		part := objects[at:min(at+encodeRows, len(objects))]
+		vecs, err := m.encode(ctx, set, part)
+		if err != nil {
+			return nil, fmt.Errorf("encode objects %d to %d: %w", at, at+len(part)-1, err)
+		}
+		for i := range part {
+			out = append(out, vecs[i*m.Dim():(i+1)*m.Dim():(i+1)*m.Dim()])
+		}
+	}
+	return out, nil
+}
+
+func (m *Model) encode(ctx context.Context, set []encode.Encoder, objects []encode.Object) ([]float32, error) {
+	n := len(objects)
+	x := make([]float32, n*m.dim)
+	off := 0
+	for i, e := range m.encoders {
+		inputs := make([]encode.Input, n)
+		for k, o := range objects {
+			in, err := e.reads.Input(o)
+			if err != nil {
+				return nil, fmt.Errorf("object %d: encoder %q: %w", k, e.name, err)
+			}
+			inputs[k] = in
+		}
+		vecs := make([]float32, n*e.dim)
+		if err := set[i].Encode(ctx, inputs, vecs); err != nil {
+			return nil, fmt.Errorf("encoder %q: %w", e.name, err)
+		}
+		for k := range n {
+			copy(x[k*m.dim+off:], vecs[k*e.dim:(k+1)*e.dim])
+		}
+		off += e.dim
+	}
+	y := make([]float32, n*m.Dim())
+	return y, m.head.Apply(
+		tensor.New(tensor.WithShape(n, m.Dim()), tensor.WithBacking(y)),
+		tensor.New(tensor.WithShape(n, m.dim), tensor.WithBacking(x)))
+}
+
+var errModelClosed = errors.New("the model is closed")
+
+// take returns a set of opened encoders that nobody else uses.
+func (m *Model) take(ctx context.Context) ([]encode.Encoder, error) {
+	m.mu.Lock()
+	if m.closed {
+		m.mu.Unlock()
+		return nil, errModelClosed
+	}
+	if n := len(m.free); n > 0 {
+		set := m.free[n-1]
+		m.free = m.free[:n-1]
+		m.mu.Unlock()
+		return set, nil
+	}
+	m.mu.Unlock()
+	var set []encode.Encoder
+	for _, e := range m.encoders {
+		enc, err := e.model.Open(ctx, 0)
+		if err == nil && enc.Dim() != e.dim {
+			err = errors.Join(fmt.Errorf("%w: %d, not %d", encode.ErrDim, enc.Dim(), e.dim), enc.Close())
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("open encoder %q: %w", e.name, err), closeSet(set))
+		}
+		set = append(set, enc)
+	}
+	return set, nil
+}
+
+func (m *Model) give(set []encode.Encoder) {
+	m.mu.Lock()
+	if !m.closed {
+		m.free = append(m.free, set)
+		set = nil
+	}
+	m.mu.Unlock()
+	_ = closeSet(set) // only after Close, whose caller is gone
+}
+
+func closeSet(set []encode.Encoder) (err error) {
+	for _, e := range set {
+		err = errors.Join(err, e.Close())
+	}
+	return err
+}
+
+// Close closes the opened encoders; those in use when their Encode ends.
+func (m *Model) Close() error {
+	m.mu.Lock()
+	free := m.free
+	m.free, m.closed = nil, true
+	m.mu.Unlock()
+	var err error
+	for _, set := range free {
+		err = errors.Join(err, closeSet(set))
+	}
+	return err
+}

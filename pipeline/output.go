@@ -1,0 +1,152 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/pipeline/head"
+)
+
+// Files of an output folder.
+const (
+	outputConfig = "config.json"
+	outputHead   = "head.safetensors"
+	outputReport = "report.json"
+	// outputMark is the value by which a folder is known to be ours.
+	outputMark = "permafrost.output"
+)
+
+// outputDoc is the config.json of an output folder: all that is needed to
+// embed new objects.
+type outputDoc struct {
+	Kind          string          `json:"kind"` // outputMark
+	SchemaVersion int             `json:"schema_version"`
+	Encoders      []outputEncoder `json:"encoders"` // in the order of their names
+	Head          outputModule    `json:"head"`
+	Loss          outputModule    `json:"loss"`
+	Labels        []string        `json:"labels,omitempty"` // by class number
+	Seed          uint64          `json:"seed"`
+}
+
+type outputEncoder struct {
+	Name        string       `json:"name"`
+	Type        string       `json:"type"`
+	Dim         int          `json:"dim"`
+	Fingerprint string       `json:"fingerprint"`
+	BatchSize   int          `json:"batch_size"` // part of the fingerprint of some
+	Reads       encode.Reads `json:"reads"`
+}
+
+type outputModule struct {
+	Type   string         `json:"type"`
+	Params map[string]any `json:"params"`
+	In     int            `json:"in,omitempty"`
+	Out    int            `json:"out,omitempty"`
+}
+
+// checkOutput reports whether a run may replace the output folder.
+func checkOutput(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("output %s: %w", dir, err)
+	}
+	if _, err := readOutput(dir); err != nil {
+		return fmt.Errorf("output %s: %w; name another folder or empty it", dir, ErrNotOurs)
+	}
+	return nil
+}
+
+func readOutput(dir string) (*outputDoc, error) {
+	b, err := os.ReadFile(filepath.Join(dir, outputConfig))
+	if err != nil {
+		return nil, err
+	}
+	var doc outputDoc
+	if err := json.Unmarshal(b, &doc); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, outputConfig), err)
+	}
+	if doc.Kind != outputMark || doc.SchemaVersion != 1 {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, outputConfig), ErrNotOurs)
+	}
+	return &doc, nil
+}
+
+// write makes the output folder anew beside the old one and then puts it in
+// the old one's place.
+func (p *Pipeline[Row]) write(ctx context.Context, res *Result, h head.Head, d *data) (err error) {
+	dir := filepath.Clean(p.cfg.Output)
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write output %s: %w", dir, err)
+		}
+	}()
+	encoders, err := p.encoders(ctx)
+	if err != nil {
+		return err
+	}
+	doc := outputDoc{
+		Kind: outputMark, SchemaVersion: 1, Labels: d.classes, Seed: p.cfg.Seed,
+		Head: outputModule{Type: p.cfg.Head.Type(), Params: p.cfg.Head.Params(), In: h.In(), Out: h.Out()},
+		Loss: outputModule{Type: p.cfg.Loss.Type(), Params: p.cfg.Loss.Params()},
+	}
+	for _, e := range encoders {
+		doc.Encoders = append(doc.Encoders, outputEncoder{
+			Name: e.name, Type: e.spec.Engine, Dim: e.spec.Dim, Fingerprint: e.use.Fingerprint,
+			BatchSize: e.use.BatchSize, Reads: e.reads,
+		})
+	}
+	res.Output = &OutputReport{Head: filepath.Join(dir, outputHead), Report: filepath.Join(dir, outputReport)}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return err
+	}
+	if err := writeJSON(filepath.Join(tmp, outputConfig), doc); err != nil {
+		return err
+	}
+	if err := writeJSON(filepath.Join(tmp, outputReport), res); err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(tmp, outputHead), func(f *os.File) error { return head.Save(f, h) }); err != nil {
+		return err
+	}
+	if err := checkOutput(dir); err != nil {
+		return err // something else came in its place since the start
+	}
+	return swapDir(tmp, dir)
+}
+
+func writeJSON(path string, v any) error {
+	return writeFile(path, func(f *os.File) error {
+		enc := json.NewEncoder(f)
+		enc.SetIndent("", "  ")
+		return enc.Encode(v)
+	})
+}
+
+// writeFile writes a new file and syncs it.
+func writeFile(path string, fill func(*os.File) error) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fill(f), f.Sync(), f.Close())
+}

@@ -1,0 +1,168 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/permafrost-ml/permafrost/pipeline/head"
+	"github.com/permafrost-ml/permafrost/pipeline/train"
+)
+
+// Result is what a run did. Its JSON form is what `pipeline run --json`
+// prints; fields are added to it, never changed.
+type Result struct {
+	SchemaVersion int           `json:"schema_version"`
+	Fill          *FillReport   `json:"fill"`
+	Cache         CacheReport   `json:"cache"`
+	Train         *TrainReport  `json:"train,omitempty"`
+	Eval          *EvalReport   `json:"eval,omitempty"`
+	Output        *OutputReport `json:"output,omitempty"`
+}
+
+// CacheReport describes the cache after a run.
+type CacheReport struct {
+	Dir          string            `json:"dir"`
+	Bytes        int64             `json:"bytes"`
+	Generation   int64             `json:"generation"`
+	Fingerprints map[string]string `json:"fingerprints"` // by encoder
+}
+
+// TrainReport describes a training.
+type TrainReport struct {
+	Split              string  `json:"split"`
+	Rows               int64   `json:"rows"`
+	Epochs             int     `json:"epochs"`
+	FirstEpochSeconds  float64 `json:"first_epoch_seconds"`
+	MedianEpochSeconds float64 `json:"median_epoch_seconds"`
+	SamplesPerSecond   float64 `json:"samples_per_second"` // at the median epoch
+	FirstLoss          float64 `json:"first_loss"`
+	FinalLoss          float64 `json:"final_loss"`
+}
+
+// EvalReport holds metrics of a split: of the embeddings as the encoders
+// give them, and after the trained head.
+type EvalReport struct {
+	Split    string             `json:"split"`
+	Objects  int                `json:"objects"`
+	Queries  int                `json:"queries"`
+	Baseline map[string]float64 `json:"baseline"`
+	Tuned    map[string]float64 `json:"tuned"`
+}
+
+// OutputReport names the files of the output folder.
+type OutputReport struct {
+	Head   string `json:"head"`
+	Report string `json:"report"`
+}
+
+// ErrNothingToTrain is returned by Run for a config without a loss.
+var ErrNothingToTrain = errors.New("the config declares no loss, so there is nothing to train")
+
+// Run fills the cache, measures the embeddings, trains the head, measures it
+// and writes the output folder.
+func (p *Pipeline[Row]) Run(ctx context.Context) (*Result, error) {
+	if p.cfg.Loss == nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, ErrNothingToTrain)
+	}
+	if err := checkOutput(p.cfg.Output); err != nil {
+		return nil, err // before hours of work
+	}
+	res := &Result{SchemaVersion: 1}
+	var err error
+	if res.Fill, err = p.Fill(ctx); err != nil {
+		return nil, err
+	}
+	res.Cache = p.cacheReport(res.Fill)
+	trainData, err := p.newData(ctx, p.cfg.TrainSplit)
+	if err != nil {
+		return nil, err
+	}
+	var evalData *data
+	if p.cfg.EvalSplit != "" {
+		p.progress(Progress{Phase: "eval"})
+		if evalData, err = p.newData(ctx, p.cfg.EvalSplit); err != nil {
+			return nil, err
+		}
+		if res.Eval, err = p.baseline(ctx, evalData); err != nil {
+			return nil, err
+		}
+	}
+	trained, err := p.fit(ctx, trainData)
+	if err != nil {
+		return nil, err
+	}
+	res.Train = trainReport(p.cfg.TrainSplit, trainData.rows, trained)
+	if evalData != nil {
+		p.progress(Progress{Phase: "eval"})
+		rep, err := train.Evaluate(ctx, evalData, trained.Head.Freeze(), p.cfg.Metrics...)
+		if err != nil {
+			return nil, fmt.Errorf("evaluate split %q: %w", p.cfg.EvalSplit, err)
+		}
+		res.Eval.Tuned = rep.Values
+	}
+	if p.cfg.Output != "" {
+		if err := p.write(ctx, res, trained.Head, trainData); err != nil {
+			return nil, err
+		}
+	}
+	p.progress(Progress{Phase: "done"})
+	return res, nil
+}
+
+func (p *Pipeline[Row]) cacheReport(f *FillReport) CacheReport {
+	m := p.cache.Manifest()
+	r := CacheReport{Dir: p.storage.String(), Bytes: m.Bytes(), Generation: m.Generation, Fingerprints: map[string]string{}}
+	for name, e := range f.Encoders {
+		r.Fingerprints[name] = e.Fingerprint
+	}
+	return r
+}
+
+func (p *Pipeline[Row]) baseline(ctx context.Context, d *data) (*EvalReport, error) {
+	raw, err := head.Empty{}.New(d.dim, rand.New(rand.NewPCG(0, 0)))
+	if err != nil {
+		return nil, err
+	}
+	rep, err := train.Evaluate(ctx, d, raw.Freeze(), p.cfg.Metrics...)
+	if err != nil {
+		return nil, fmt.Errorf("evaluate split %q: %w", p.cfg.EvalSplit, err)
+	}
+	return &EvalReport{Split: p.cfg.EvalSplit, Objects: rep.Objects, Queries: rep.Queries, Baseline: rep.Values}, nil
+}
+
+func (p *Pipeline[Row]) fit(ctx context.Context, d *data) (*train.Result, error) {
+	opts := p.cfg.Train
+	user := opts.Callbacks.OnEpoch
+	opts.Callbacks.OnEpoch = func(e train.Epoch) error {
+		p.progress(Progress{Phase: "train", Epoch: e.Epoch + 1, Epochs: opts.Epochs, Loss: e.Loss})
+		if user != nil {
+			return user(e)
+		}
+		return nil
+	}
+	p.progress(Progress{Phase: "train", Epochs: opts.Epochs})
+	res, err := train.Fit(ctx, d, p.cfg.Head, p.cfg.Loss, opts)
+	if err != nil {
+		return nil, fmt.Errorf("train on split %q: %w", p.cfg.TrainSplit, err)
+	}
+	return res, nil
+}
+
+func trainReport(split string, rows int64, r *train.Result) *TrainReport {
+	t := &TrainReport{Split: split, Rows: rows, Epochs: len(r.Epochs), FirstLoss: r.FirstLoss(), FinalLoss: r.FinalLoss()}
+	var secs []float64
+	for _, e := range r.Epochs {
+		secs = append(secs, e.Duration.Seconds())
+	}
+	t.FirstEpochSeconds = secs[0]
+	slices.Sort(secs)
+	t.MedianEpochSeconds = secs[len(secs)/2]
+	if t.MedianEpochSeconds > 0 && !math.IsInf(t.MedianEpochSeconds, 0) {
+		t.SamplesPerSecond = float64(rows) / t.MedianEpochSeconds
+	}
+	return t
+}
