@@ -1,17 +1,16 @@
 package head
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
 
 	"gorgonia.org/tensor"
 
+	"github.com/permafrost-ml/permafrost/internal/strictjson"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
 )
 
@@ -98,30 +97,14 @@ func Parse(typ string, params json.RawMessage) (Config, error) {
 	var err error
 	switch typ {
 	case Empty{}.Type():
-		c, err = decode[Empty](params)
+		c, err = strictjson.Decode[Empty](params)
 	case SkipConnection{}.Type():
-		c, err = decode[SkipConnection](params)
+		c, err = strictjson.Decode[SkipConnection](params)
 	default:
 		return nil, fmt.Errorf("%w %q (known: %s)", ErrType, typ, strings.Join(Types(), ", "))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("head %s: %w", typ, err)
-	}
-	return c, nil
-}
-
-func decode[C Config](params json.RawMessage) (Config, error) {
-	var c C
-	if len(params) == 0 {
-		return c, nil
-	}
-	dec := json.NewDecoder(bytes.NewReader(params))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&c); err != nil {
-		return nil, err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("more than one JSON value")
 	}
 	return c, nil
 }

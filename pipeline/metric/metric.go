@@ -1,14 +1,14 @@
 package metric
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/permafrost-ml/permafrost/internal/strictjson"
 )
 
 // Config declares a metric: a number for every query, from the ranks of its
@@ -109,30 +109,17 @@ func Parse(typ string, params json.RawMessage) (Config, error) {
 	var err error
 	switch typ {
 	case RetrievalPrecision{}.Type():
-		c, err = decode[RetrievalPrecision](params)
+		c, err = strictjson.Decode[RetrievalPrecision](params)
 	case ReciprocalRank{}.Type():
-		c, err = decode[ReciprocalRank](params)
+		c, err = strictjson.Decode[ReciprocalRank](params)
 	default:
 		return nil, fmt.Errorf("%w %q (known: %s)", ErrType, typ, strings.Join(Types(), ", "))
+	}
+	if err == nil {
+		err = c.Validate()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("metric %s: %w", typ, err)
 	}
 	return c, nil
-}
-
-func decode[C Config](params json.RawMessage) (Config, error) {
-	var c C
-	if len(params) == 0 {
-		return c, nil
-	}
-	dec := json.NewDecoder(bytes.NewReader(params))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&c); err != nil {
-		return nil, err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("more than one JSON value")
-	}
-	return c, c.Validate()
 }

@@ -69,8 +69,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// halfReader reads about half of what it is asked for, as a network
-// might.
+// halfReader reads about half of what it is asked for, as a network might.
 type halfReader struct{ r io.Reader }
 
 func (o halfReader) Read(b []byte) (int, error) { return o.r.Read(b[:(len(b)+1)/2]) }
