@@ -1,2 +1,43 @@
-// Package source reads datasets.
+// Package source reads datasets, and replays what was made of them.
+//
+// A [Source] is an ordered list of rows of one Go type, with an identity that
+// changes whenever the rows can. There are files of JSON lines ([JSONL]) and
+// of comma-separated values ([CSV]), compressed or not, rows in memory
+// ([Slice]), Go iterators ([Seq]) and the documentation of Go source trees
+// ([Godoc]); [Limit] and [Concat] derive sources from others. The type is a
+// struct of the caller, or [Fields] where columns are known by name only.
+//
+//	type Row struct {
+//		Question string `json:"question"`
+//		Answer   string `json:"answer"`
+//	}
+//
+//	guard, err := source.NewGuard(source.Quarantine, "bad-rows.jsonl")
+//	if err != nil {
+//		return err
+//	}
+//	defer guard.Close()
+//	for row, err := range source.Guarded(source.JSONL[Row]("faq-*.jsonl.gz").Rows(ctx), guard) {
+//		if err != nil {
+//			return err // names file and line
+//		}
+//		fmt.Println(row.Pos, row.Value.Question)
+//	}
+//
+// Every call of Rows starts a new pass over the same rows in the same order. A
+// row that cannot be read comes as a [*RowError] and the pass goes on; what is
+// done about it is for a [Guard] to decide. All other errors end the pass.
+// Memory is bounded by the longest line.
+//
+// The identity of files is made of their bytes and of the options that change
+// rows, never of names, folders or times. Digests of files are remembered in
+// the user's cache folder, so that a large dataset is not read to learn that
+// it is the one of yesterday. What is remembered counts only if size, inode,
+// device and both times of the file are the same, and if the file was at rest
+// for longer than a file system's clock is coarse (2 s) when it was hashed.
+//
+// [Replay] is the other way round: it gives the epochs of a filled [Table] as
+// Arrow record batches, in an order ([Permutation]) that is computed from seed
+// and epoch, index by index, so that any position of any epoch is found at
+// once.
 package source
