@@ -123,6 +123,23 @@ func (d *Dir) walk(ctx context.Context, folder string, out *[]Info) error {
 	return ctx.Err()
 }
 
+// Top implements [Store].
+func (d *Dir) Top(ctx context.Context) ([]string, error) {
+	entries, err := d.fsys.ReadDir(d.root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := make([]string, len(entries))
+	for i, e := range entries {
+		out[i] = e.Name()
+	}
+	slices.Sort(out)
+	return out, ctx.Err()
+}
+
 // Remove implements [Store].
 func (d *Dir) Remove(ctx context.Context, name string) error {
 	if err := errors.Join(ctx.Err(), valid("remove", name)); err != nil {
@@ -133,10 +150,31 @@ func (d *Dir) Remove(ctx context.Context, name string) error {
 
 func (d *Dir) temp(pattern string) (File, error) {
 	dir := d.Path(tmpDir)
-	if err := d.fsys.MkdirAll(dir); err != nil {
+	if err := d.mkdirAll(dir); err != nil {
 		return nil, err
 	}
 	return d.fsys.CreateTemp(dir, pattern)
+}
+
+// mkdirAll makes a folder with those above it, and makes the names of all
+// that were missing durable: also of those above the store's root.
+func (d *Dir) mkdirAll(dir string) error {
+	var missing []string
+	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
+		if _, err := d.fsys.Stat(at); err == nil || at == filepath.Dir(at) {
+			break
+		}
+		missing = append(missing, at)
+	}
+	if err := d.fsys.MkdirAll(dir); err != nil {
+		return err
+	}
+	for _, made := range missing {
+		if err := d.fsys.SyncDir(filepath.Dir(made)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Sweep removes temporary files that a process killed long ago has left.
@@ -197,7 +235,7 @@ func (w *dirWriter) Publish(ctx context.Context, name string, replace bool) erro
 		return err
 	}
 	to := w.d.Path(name)
-	if err := w.d.fsys.MkdirAll(filepath.Dir(to)); err != nil {
+	if err := w.d.mkdirAll(filepath.Dir(to)); err != nil {
 		return err
 	}
 	if replace {
@@ -217,20 +255,23 @@ func (w *dirWriter) Publish(ctx context.Context, name string, replace bool) erro
 	if err := w.d.syncParents(filepath.Dir(to)); err != nil {
 		return err
 	}
-	return w.Abort() // the temporary name has done its work
+	_ = w.Abort() // the temporary name has done its work; Sweep takes what stays
+	return nil
 }
 
-// syncParents makes a new name durable, with the folders made for it.
+// syncParents makes a new name durable, with all folders from the root down:
+// another process may have made one of them and not have synced it yet.
 func (d *Dir) syncParents(dir string) error {
 	root := filepath.Clean(d.root)
 	for {
 		if err := d.fsys.SyncDir(dir); err != nil {
 			return err
 		}
-		if dir == root || len(dir) <= len(root) {
+		up := filepath.Dir(dir)
+		if dir == root || dir == up {
 			return nil
 		}
-		dir = filepath.Dir(dir)
+		dir = up
 	}
 }
 
@@ -241,7 +282,7 @@ func linkUnsupported(err error) bool {
 
 // claim stands in for link where the filesystem has no hard links: whoever
 // makes the file <name>.claim may rename. A crash in between leaves the
-// claim, and the name counts as taken for ever.
+// claim without its file: the name is taken, and may yet come.
 func (w *dirWriter) claim(to string) error {
 	f, err := w.d.fsys.CreateExclusive(to + ClaimSuffix)
 	if err != nil {

@@ -1,16 +1,22 @@
 package store
 
 import (
+	"errors"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 )
 
 // FS is the part of a filesystem that [Dir] uses, so that tests can make any
 // operation fail. Paths are the operating system's.
 type FS interface {
 	Open(name string) (File, error)
-	// CreateTemp makes a new file in dir, as os.CreateTemp does.
+	// CreateTemp makes a new file in dir: a random text stands for the last *
+	// of pattern.
 	CreateTemp(dir, pattern string) (File, error)
 	// CreateExclusive makes a new file of that name, or fails with fs.ErrExist.
 	CreateExclusive(name string) (File, error)
@@ -41,12 +47,28 @@ type OS struct{}
 // Open implements [FS].
 func (OS) Open(name string) (File, error) { return file(os.Open(name)) }
 
-// CreateTemp implements [FS].
-func (OS) CreateTemp(dir, pattern string) (File, error) { return file(os.CreateTemp(dir, pattern)) }
+// tempTries bounds the search for a free name.
+const tempTries = 1000
+
+// CreateTemp implements [FS]. Unlike os.CreateTemp it leaves the permissions
+// to the umask: the file is to become one that others may read.
+func (o OS) CreateTemp(dir, pattern string) (File, error) {
+	before, after := pattern, ""
+	if i := strings.LastIndexByte(pattern, '*'); i >= 0 {
+		before, after = pattern[:i], pattern[i+1:]
+	}
+	for try := 0; ; try++ {
+		name := before + strconv.FormatUint(rand.Uint64(), 36) + after
+		f, err := o.CreateExclusive(filepath.Join(dir, name))
+		if !errors.Is(err, fs.ErrExist) || try == tempTries {
+			return f, err
+		}
+	}
+}
 
 // CreateExclusive implements [FS].
 func (OS) CreateExclusive(name string) (File, error) {
-	return file(os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644))
+	return file(os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o666))
 }
 
 // file keeps a nil *os.File from becoming a File that is not nil.
@@ -58,7 +80,7 @@ func file(f *os.File, err error) (File, error) {
 }
 
 // MkdirAll implements [FS].
-func (OS) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o755) }
+func (OS) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o777) }
 
 // Link implements [FS].
 func (OS) Link(from, to string) error { return os.Link(from, to) }

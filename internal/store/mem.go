@@ -73,6 +73,19 @@ func (m *Mem) List(ctx context.Context, prefix string) ([]Info, error) {
 	return out, ctx.Err()
 }
 
+// Top implements [Store].
+func (m *Mem) Top(ctx context.Context) ([]string, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	var out []string
+	for name := range m.files {
+		first, _, _ := strings.Cut(name, "/")
+		out = append(out, first)
+	}
+	slices.Sort(out)
+	return slices.Compact(out), ctx.Err()
+}
+
 // Remove implements [Store].
 func (m *Mem) Remove(ctx context.Context, name string) error {
 	if _, err := m.get(ctx, "remove", name); err != nil {

@@ -27,6 +27,9 @@ type Store interface {
 	// List returns the files whose names start with the folder prefix
 	// ("encoders/"), sorted by name, at any depth. No such folder: none.
 	List(ctx context.Context, prefix string) ([]Info, error)
+	// Top returns the first elements of the names of all that is there,
+	// sorted: files and folders, also ones that are not the store's.
+	Top(ctx context.Context) ([]string, error)
 	// Remove deletes a file. A missing one is fs.ErrNotExist.
 	Remove(ctx context.Context, name string) error
 	// Scratch returns a private file that vanishes at Close.
@@ -56,7 +59,8 @@ type Writer interface {
 	io.ReaderAt
 	Size() int64
 	// Publish syncs the file and gives it its name. Without replace an
-	// existing file of that name stays, and the error is fs.ErrExist.
+	// existing file of that name stays, and the error is fs.ErrExist. After
+	// any other error the file may have its name, complete.
 	Publish(ctx context.Context, name string, replace bool) error
 	// Abort drops the file.
 	Abort() error
@@ -69,11 +73,11 @@ type Scratch interface {
 	io.Closer
 }
 
-// ErrReadOnly is returned when a store cannot be written to at all.
-var ErrReadOnly = errors.New("store is read-only")
+// ErrTooLarge is returned for a file that is larger than its reader allows.
+var ErrTooLarge = errors.New("file is too large")
 
-// Put writes a whole file under a name that must not exist yet: fs.ErrExist
-// if it does.
+// Put writes a whole file. Without replace an existing file of that name
+// stays, and the error is fs.ErrExist.
 func Put(ctx context.Context, s Store, name string, data []byte, replace bool) (err error) {
 	w, err := s.Create(ctx)
 	if err != nil {
@@ -98,11 +102,14 @@ func ReadAll(ctx context.Context, s Store, name string, limit int64) ([]byte, er
 	}
 	defer r.Close()
 	if r.Size() > limit {
-		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("file is too large")}
+		return nil, &fs.PathError{Op: "read", Path: name, Err: ErrTooLarge}
 	}
 	buf := make([]byte, r.Size())
-	if _, err := r.ReadAt(buf, 0); err != nil && err != io.EOF {
-		return nil, err
+	if n, err := r.ReadAt(buf, 0); n < len(buf) {
+		if err == nil || err == io.EOF {
+			err = io.ErrUnexpectedEOF // it was cut since it was opened
+		}
+		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
 	}
 	return buf, nil
 }
