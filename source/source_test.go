@@ -7,8 +7,13 @@ import (
 	"path/filepath"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/permafrost-ml/permafrost/source"
 )
+
+// No source leaves a goroutine behind.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // write makes a file in a new folder.
 func write(t testing.TB, name, content string) string {
