@@ -64,6 +64,8 @@ type SourceNote struct {
 	// the source's identity, how samples are made of its rows, the encoders'
 	// inputs.
 	Facts map[string]string `json:"facts"`
+	// LeftOut is the number of bad rows that were left out.
+	LeftOut int64 `json:"left_out,omitempty"`
 }
 
 const (
@@ -89,6 +91,16 @@ func (c *Cache) Remember(ctx context.Context, key string, n SourceNote) error {
 // Recall returns the split that the source of that key gave, nil if the
 // cache does not hold it.
 func (c *Cache) Recall(ctx context.Context, key string) (*Split, error) {
+	n, err := c.Note(ctx, key)
+	if n == nil || err != nil {
+		return nil, err
+	}
+	return c.manifest.Split(n.Split, n.Fingerprint), nil
+}
+
+// Note returns what was noted under a key, nil if there is nothing. Its
+// split need not be in the manifest.
+func (c *Cache) Note(ctx context.Context, key string) (*SourceNote, error) {
 	b, err := store.ReadAll(ctx, c.st, sourcesDir+key+".json", maxNote)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -100,7 +112,7 @@ func (c *Cache) Recall(ctx context.Context, key string) (*Split, error) {
 	if json.Unmarshal(b, &n) != nil {
 		return nil, nil // a damaged hint: the source is read instead
 	}
-	return c.manifest.Split(n.Split, n.Fingerprint), nil
+	return &n, nil
 }
 
 // Notes returns all source notes, for showing what has changed.
