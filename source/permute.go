@@ -9,9 +9,9 @@ import "math/bits"
 //
 // It is a balanced Feistel network over the smallest domain of 4^k numbers
 // that holds n; a number outside of 0..n-1 is put through again until it falls
-// inside (cycle walking), four times at most on average. Two keyed numbers
-// decide the rest: a Feistel network over a domain of 16 or more only makes
-// even permutations, so that one key bit swaps the first two numbers.
+// inside (cycle walking), four times at most on average. Over a domain of 16
+// or more such a network only makes even permutations, which would show in the
+// orders of any n; a last key bit, which swaps 0 and 1, evens that out.
 type Permutation struct {
 	n      uint64
 	half   uint // bits in each half of the network
