@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -101,7 +102,8 @@ type Config[Row any] struct {
 	// Splits are the datasets by name; they are always processed in the
 	// order of their names.
 	Splits Splits[Row]
-	// Sample makes a sample of a row. It is called from several goroutines.
+	// Sample makes a sample of a row. It is called from one goroutine for
+	// each split.
 	Sample func(Row) Sample
 	// Version names the behaviour of the Go functions here (Sample and key
 	// extractors): change it when they change. With it, and sources that
@@ -213,10 +215,23 @@ func (c Config[Row]) withDefaults() (Config[Row], error) {
 			bad("encoder %q: %w", name, err)
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.KeepTypes)) {
+		if t := c.KeepTypes[name]; !slices.Contains(keepTypes, t) {
+			bad("kept column %q: type %q is none of %s", name, t, strings.Join(keepTypes, ", "))
+		}
+	}
 	if c.Limit < 0 {
 		bad("limit %d", c.Limit)
 	}
+	switch c.OnError {
+	case "", source.Fail, source.Skip, source.Quarantine:
+	default:
+		bad("on_error %q is none of fail, skip, quarantine", c.OnError)
+	}
 	errs = append(errs, c.checkCache()...)
+	if c.Output != "" && c.Cache != nil && c.Cache.SaveDir != "" && overlap(c.Output, c.Cache.SaveDir) {
+		bad("output %s and save_dir %s must not lie in each other", c.Output, c.Cache.SaveDir)
+	}
 	if c.Head == nil {
 		c.Head = head.Empty{}
 	}
@@ -261,6 +276,20 @@ func (c Config[Row]) withDefaults() (Config[Row], error) {
 		c.Allocator = memory.DefaultAllocator
 	}
 	return c, errors.Join(errs...)
+}
+
+// keepTypes are the types that a kept column may declare.
+var keepTypes = []string{"int64", "float64", "bool", "text", "bytes"}
+
+// overlap reports whether two folders are one, or one is inside the other.
+func overlap(a, b string) bool {
+	inside := func(base, target string) bool {
+		rel, err := filepath.Rel(base, target)
+		return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+	}
+	a, errA := filepath.Abs(a)
+	b, errB := filepath.Abs(b)
+	return errA == nil && errB == nil && (inside(a, b) || inside(b, a))
 }
 
 func (c *Config[Row]) checkCache() (errs []error) {
@@ -311,7 +340,7 @@ func (c *Config[Row]) place(encoder string) (placement, error) {
 	}
 	asked, err := cachesink.ParseCacheType(string(asked))
 	if err != nil {
-		return placement{}, configErr("cache: %w", err)
+		return placement{}, nil // checkCache reports it
 	}
 	p := placement{cached: asked != cachesink.None, asked: asked, used: asked}
 	switch asked {

@@ -31,8 +31,9 @@ func (b *Batch) Rows() int { return int(b.rec.NumRows()) }
 func (b *Batch) Record() arrow.Record { return b.rec }
 
 // A returns an encoder's embeddings of the objects, of the first sides for
-// pairs: [rows, dim], over the memory of Record. It is nil for an encoder
-// that the pipeline does not have.
+// pairs: [rows, dim], over the memory of Record, which may be the cache's
+// own: it must not be written to. A is nil for an encoder that the pipeline
+// does not have.
 func (b *Batch) A(encoder string) *tensor.Dense {
 	if t := b.tensor(cachesink.EncoderColumn(encoder, "a", "")); t != nil {
 		return t
@@ -143,7 +144,6 @@ func (l *inLoop) needed(s *cachesink.Split) bool {
 func (l *inLoop) encode(ctx context.Context, s *cachesink.Split, recs iter.Seq2[arrow.Record, error], workers int) iter.Seq2[arrow.Record, error] {
 	return func(yield func(arrow.Record, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
 		g, _ := stage.NewGroup(ctx)
 		in := stage.From(g, "replay "+s.Name, func(context.Context) iter.Seq2[arrow.Record, error] {
 			return func(yield func(arrow.Record, error) bool) {
@@ -179,14 +179,18 @@ func (l *inLoop) encode(ctx context.Context, s *cachesink.Split, recs iter.Seq2[
 			failed = g.Wait()
 			close(ready)
 		}()
+		defer func() { // after a break or a panic of the loop's body
+			cancel()
+			for rec := range ready {
+				rec.Release()
+			}
+		}()
+		lend := func(rec arrow.Record) bool {
+			defer rec.Release()
+			return yield(rec, nil)
+		}
 		for rec := range ready {
-			ok := yield(rec, nil)
-			rec.Release()
-			if !ok {
-				cancel()
-				for rec := range ready {
-					rec.Release()
-				}
+			if !lend(rec) {
 				return
 			}
 		}

@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
+	"os"
+	"runtime/debug"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -46,10 +51,16 @@ type EncoderReport struct {
 
 // splitPlan is what is known of a split before its rows are read.
 type splitPlan struct {
-	name   string
-	key    string // of its source note, may be empty
-	facts  map[string]string
-	stored *cachesink.Split // nil if it must be read
+	name    string
+	key     string // of its source note, may be empty
+	facts   map[string]string
+	stored  *cachesink.Split // nil if it must be read
+	leftOut *atomic.Int64    // bad rows, of the fill that stored it or of this one
+}
+
+// unread returns the splits that must be read.
+func unread(plans []splitPlan) []splitPlan {
+	return slices.DeleteFunc(slices.Clone(plans), func(sp splitPlan) bool { return sp.stored != nil })
 }
 
 // survey finds out which splits the cache holds already. It opens neither
@@ -64,18 +75,52 @@ func (p *Pipeline[Row]) survey(ctx context.Context) ([]encoder, []splitPlan, err
 	}
 	var plans []splitPlan
 	for _, name := range p.splits {
-		sp := splitPlan{name: name}
+		sp := splitPlan{name: name, leftOut: &atomic.Int64{}}
 		if sp.key, sp.facts, err = p.sourceKey(ctx, name, encoders); err != nil {
 			return nil, nil, err
 		}
 		if sp.key != "" {
-			if sp.stored, err = p.cache.Recall(ctx, sp.key); err != nil {
+			note, err := p.cache.Note(ctx, sp.key)
+			if err != nil {
 				return nil, nil, err
+			}
+			if note != nil {
+				sp.stored = p.cache.Manifest().Split(note.Split, note.Fingerprint)
+				sp.leftOut.Store(note.LeftOut)
 			}
 		}
 		plans = append(plans, sp)
 	}
+	p.readAgain(encoders, plans)
 	return encoders, plans, nil
+}
+
+// readAgain marks stored splits whose rows are needed all the same: where
+// another split is read, those of which a key may conflict with its keys, or
+// bad rows stand in the quarantine file that it replaces; and those whose bad
+// rows are in no quarantine file any more.
+func (p *Pipeline[Row]) readAgain(encoders []encoder, plans []splitPlan) {
+	quarantine := p.cfg.OnError == source.Quarantine
+	gone := false
+	if quarantine {
+		_, err := os.Stat(p.cfg.Quarantine)
+		gone = errors.Is(err, fs.ErrNotExist)
+	}
+	keys := slices.ContainsFunc(encoders, func(e encoder) bool { return !e.use.FreeKeys })
+	some := len(unread(plans)) > 0
+	for i := range plans {
+		sp := &plans[i]
+		bad := quarantine && sp.leftOut.Load() > 0
+		if bad && (some || gone) || keys && some {
+			sp.stored = nil
+		}
+		some = some || sp.stored == nil
+	}
+	for i := range plans {
+		if plans[i].stored == nil {
+			plans[i].leftOut.Store(0) // counted anew
+		}
+	}
 }
 
 // Fill brings the cache up to date: it reads the splits whose rows are not
@@ -99,25 +144,26 @@ func (p *Pipeline[Row]) Fill(ctx context.Context) (*FillReport, error) {
 		return nil, err
 	}
 	filled := map[string]*cachesink.Split{}
-	var stats cachesink.FillStats
-	var unread []splitPlan
 	for _, sp := range plans {
-		if sp.stored == nil {
-			unread = append(unread, sp)
-			continue
-		}
 		filled[sp.name] = sp.stored
 	}
-	if len(unread) > 0 {
-		stats, err = p.fillSplits(ctx, encoders, unread, guard, filled)
+	var stats cachesink.FillStats
+	if todo := unread(plans); len(todo) > 0 {
+		stats, err = p.fillSplits(ctx, encoders, todo, guard, filled)
 	}
 	if err = errors.Join(err, guard.Close()); err != nil {
 		return nil, fmt.Errorf("fill: %w", err)
 	}
+	p.forget()
 	p.filled = filled
 	r := p.fillReport(encoders, stats)
 	r.Seconds = time.Since(start).Seconds()
-	r.Quarantined, r.Quarantine = guard.Count(), guard.Path()
+	for _, sp := range plans {
+		r.Quarantined += sp.leftOut.Load()
+	}
+	if r.Quarantined > 0 && p.cfg.OnError == source.Quarantine {
+		r.Quarantine = p.cfg.Quarantine
+	}
 	return r, nil
 }
 
@@ -157,15 +203,31 @@ func (p *Pipeline[Row]) fillSplits(ctx context.Context, encoders []encoder, plan
 			return none, fmt.Errorf("split %q is gone from %s right after the commit", sp.name, p.storage)
 		}
 		filled[sp.name] = s
-		if sp.key == "" {
-			continue
-		}
-		note := cachesink.SourceNote{Split: sp.name, Fingerprint: fp, Facts: sp.facts}
-		if err := p.cache.Remember(ctx, sp.key, note); err != nil {
+		if err := p.remember(ctx, sp, fp, encoders); err != nil {
 			return none, err
 		}
 	}
 	return f.Stats(), nil
+}
+
+// remember notes which rows a split's source gave, unless it has changed
+// since: then nobody knows which of its contents they are.
+func (p *Pipeline[Row]) remember(ctx context.Context, sp splitPlan, fingerprint string, encoders []encoder) error {
+	if sp.key == "" {
+		return nil
+	}
+	now, _, err := p.sourceKey(ctx, sp.name, encoders)
+	if err != nil {
+		return err
+	}
+	if now != sp.key {
+		p.cfg.Logger.Warn("the dataset changed while it was read; the next fill reads it again",
+			"split", sp.name, "source", p.cfg.Splits[sp.name].Name())
+		return nil
+	}
+	return p.cache.Remember(ctx, sp.key, cachesink.SourceNote{
+		Split: sp.name, Fingerprint: fingerprint, Facts: sp.facts, LeftOut: sp.leftOut.Load(),
+	})
 }
 
 func (p *Pipeline[Row]) fillOptions(encoders []encoder, dry bool) cachesink.FillOptions {
@@ -195,38 +257,67 @@ func (p *Pipeline[Row]) samples(g *stage.Group, encoders []encoder, plans []spli
 	}
 	streams := make([]stage.Stream[arrow.Record], len(plans))
 	for i, sp := range plans {
-		src := p.cfg.Splits[sp.name]
-		if p.cfg.Limit > 0 {
-			src = source.Limit(src, p.cfg.Limit)
+		bad := func(e *source.RowError) error {
+			err := guard.Handle(e)
+			if err == nil {
+				sp.leftOut.Add(1)
+			}
+			return err
 		}
 		rows := stage.From(g, "read "+sp.name, func(ctx context.Context) iter.Seq2[Sample, error] {
-			return p.read(ctx, src, guard)
+			return p.read(ctx, source.Limit(p.cfg.Splits[sp.name], p.cfg.Limit), bad)
 		})
 		streams[i] = encode.Samples(g, rows, encode.SampleOptions{
 			Split: sp.name, Uses: uses, KeepTypes: p.cfg.KeepTypes, Allocator: p.cfg.Allocator,
 			Skip: func(s Sample, err error) error {
-				return guard.Handle(&source.RowError{Pos: s.Pos, Raw: s.Raw, Err: err})
+				return bad(&source.RowError{Pos: s.Pos, Raw: s.Raw, Err: err})
 			},
 		})
 	}
 	return stage.Concat(g, streams...)
 }
 
-// read yields the samples of a source; its bad rows go to the guard.
-func (p *Pipeline[Row]) read(ctx context.Context, src source.Source[Row], guard *source.Guard) iter.Seq2[Sample, error] {
+// read yields the samples of a source; its bad rows go to bad, which returns
+// nil for one that is left out.
+func (p *Pipeline[Row]) read(ctx context.Context, src source.Source[Row], bad func(*source.RowError) error) iter.Seq2[Sample, error] {
 	return func(yield func(Sample, error) bool) {
-		for row, err := range source.Guarded(src.Rows(ctx), guard) {
-			if err != nil {
-				yield(Sample{}, err)
-				return
+		checked := false // the samples of a split have the same columns
+		for row, err := range src.Rows(ctx) {
+			if e := (*source.RowError)(nil); errors.As(err, &e) {
+				if err = bad(e); err == nil {
+					continue
+				}
 			}
-			s := p.cfg.Sample(row.Value)
-			s.Pos, s.Raw = row.Pos, row.Raw
-			if !yield(s, nil) {
+			var s Sample
+			if err == nil {
+				s, err = p.sample(row, !checked)
+				checked = checked || len(s.Keep) > 0
+			}
+			if !yield(s, err) || err != nil {
 				return
 			}
 		}
 	}
+}
+
+// sample calls the user's function. Its panic is an error that names the row.
+func (p *Pipeline[Row]) sample(row source.Row[Row], check bool) (s Sample, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%s: make a sample: %w", row.Pos, &stage.PanicError{Value: v, Stack: debug.Stack()})
+		}
+	}()
+	s = p.cfg.Sample(row.Value)
+	s.Pos, s.Raw = row.Pos, row.Raw
+	if !check {
+		return s, nil
+	}
+	for _, k := range s.Keep {
+		if cachesink.ReservedColumn(k.Name, p.names) {
+			return s, configErr("%s: kept column %q has the name of a column that every split has", row.Pos, k.Name)
+		}
+	}
+	return s, nil
 }
 
 func (p *Pipeline[Row]) guard() (*source.Guard, error) {

@@ -1,10 +1,12 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -33,6 +35,7 @@ type modelEncoder struct {
 	model encode.Model
 	reads encode.Reads
 	dim   int
+	batch int // the batch size of the training where it matters, else 0
 }
 
 // ErrEncoder is returned by Load for an encoder that cannot be made from the
@@ -68,8 +71,12 @@ func load(dir string, own []Encoders) (*Model, error) {
 				return nil, fmt.Errorf("%w: %q is of the type %q: give its model to Load", ErrEncoder, oe.Name, oe.Type)
 			}
 		}
-		if err := sameEncoder(e.model, oe); err != nil {
+		spec, err := sameEncoder(e.model, oe)
+		if err != nil {
 			return nil, fmt.Errorf("encoder %q: %w", oe.Name, err)
+		}
+		if !spec.BatchInvariant {
+			e.batch = oe.BatchSize
 		}
 		m.dim += oe.Dim
 		m.encoders = append(m.encoders, e)
@@ -95,19 +102,19 @@ func load(dir string, own []Encoders) (*Model, error) {
 	return m, nil
 }
 
-func sameEncoder(m encode.Model, oe outputEncoder) error {
-	spec, err := m.Spec(context.Background())
-	if err != nil {
-		return err
+// sameEncoder returns the spec of a model, if it is the one of the training.
+func sameEncoder(m encode.Model, oe outputEncoder) (spec encode.Spec, err error) {
+	if spec, err = m.Spec(context.Background()); err != nil {
+		return spec, err
 	}
 	fields, err := spec.Declared(oe.BatchSize)
 	if err != nil {
-		return err
+		return spec, err
 	}
-	if got := encode.Fingerprint(fields); got != oe.Fingerprint {
-		return fmt.Errorf("%w: its fingerprint is %.12s, the head was trained on %.12s", ErrEncoder, got, oe.Fingerprint)
+	if got := encode.Fingerprint(fields); got != oe.Fingerprint || spec.Dim != oe.Dim {
+		return spec, fmt.Errorf("%w: its fingerprint is %.12s, the head was trained on %.12s", ErrEncoder, got, oe.Fingerprint)
 	}
-	return nil
+	return spec, nil
 }
 
 // Dim returns the number of values of an embedding.
@@ -122,7 +129,8 @@ const encodeRows = 256
 
 // Encode embeds objects, with the fields that the encoders read: one slice
 // of Dim values for each. An object's embedding does not depend on the
-// others where the encoders are batch-invariant.
+// others where the encoders are batch-invariant; the others get batches of
+// the size that they had in the training.
 func (m *Model) Encode(ctx context.Context, objects []encode.Object) ([][]float32, error) {
 	set, err := m.take(ctx)
 	if err != nil {
@@ -132,9 +140,9 @@ func (m *Model) Encode(ctx context.Context, objects []encode.Object) ([][]float3
 	out := make([][]float32, 0, len(objects))
 	for at := 0; at < len(objects); at += encodeRows {
 		part := objects[at:min(at+encodeRows, len(objects))]
-		vecs, err := m.encode(ctx, set, part)
+		vecs, err := m.encode(ctx, set, part, at)
 		if err != nil {
-			return nil, fmt.Errorf("encode objects %d to %d: %w", at, at+len(part)-1, err)
+			return nil, fmt.Errorf("encode: %w", err)
 		}
 		for i := range part {
 			out = append(out, vecs[i*m.Dim():(i+1)*m.Dim():(i+1)*m.Dim()])
@@ -143,7 +151,8 @@ func (m *Model) Encode(ctx context.Context, objects []encode.Object) ([][]float3
 	return out, nil
 }
 
-func (m *Model) encode(ctx context.Context, set []encode.Encoder, objects []encode.Object) ([]float32, error) {
+// encode embeds some objects, of which the first has that number.
+func (m *Model) encode(ctx context.Context, set []encode.Encoder, objects []encode.Object, first int) ([]float32, error) {
 	n := len(objects)
 	x := make([]float32, n*m.dim)
 	off := 0
@@ -152,13 +161,17 @@ func (m *Model) encode(ctx context.Context, set []encode.Encoder, objects []enco
 		for k, o := range objects {
 			in, err := e.reads.Input(o)
 			if err != nil {
-				return nil, fmt.Errorf("object %d: encoder %q: %w", k, e.name, err)
+				return nil, fmt.Errorf("object %d: encoder %q: %w", first+k, e.name, err)
 			}
 			inputs[k] = in
 		}
 		vecs := make([]float32, n*e.dim)
-		if err := set[i].Encode(ctx, inputs, vecs); err != nil {
-			return nil, fmt.Errorf("encoder %q: %w", e.name, err)
+		size := cmp.Or(e.batch, n)
+		for at := 0; at < n; at += size {
+			end := min(at+size, n)
+			if err := set[i].Encode(ctx, inputs[at:end], vecs[at*e.dim:end*e.dim]); err != nil {
+				return nil, fmt.Errorf("objects %d to %d: encoder %q: %w", first+at, first+end-1, e.name, err)
+			}
 		}
 		for k := range n {
 			copy(x[k*m.dim+off:], vecs[k*e.dim:(k+1)*e.dim])
@@ -166,9 +179,18 @@ func (m *Model) encode(ctx context.Context, set []encode.Encoder, objects []enco
 		off += e.dim
 	}
 	y := make([]float32, n*m.Dim())
-	return y, m.head.Apply(
+	err := m.head.Apply(
 		tensor.New(tensor.WithShape(n, m.Dim()), tensor.WithBacking(y)),
 		tensor.New(tensor.WithShape(n, m.dim), tensor.WithBacking(x)))
+	if err != nil {
+		return nil, fmt.Errorf("head: %w", err)
+	}
+	for i, v := range y {
+		if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
+			return nil, fmt.Errorf("object %d: %w", first+i/m.Dim(), encode.ErrNotFinite)
+		}
+	}
+	return y, nil
 }
 
 var errModelClosed = errors.New("the model is closed")

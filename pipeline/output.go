@@ -65,6 +65,13 @@ func checkOutput(dir string) error {
 	if _, err := readOutput(dir); err != nil {
 		return fmt.Errorf("output %s: %w; name another folder or empty it", dir, ErrNotOurs)
 	}
+	for _, e := range entries {
+		switch e.Name() {
+		case outputConfig, outputHead, outputReport:
+		default: // replacing the folder would lose it
+			return fmt.Errorf("output %s: %w: it also holds %s; name another folder or move that", dir, ErrNotOurs, e.Name())
+		}
+	}
 	return nil
 }
 
@@ -87,6 +94,9 @@ func readOutput(dir string) (*outputDoc, error) {
 // the old one's place.
 func (p *Pipeline[Row]) write(ctx context.Context, res *Result, h head.Head, d *data) (err error) {
 	dir := filepath.Clean(p.cfg.Output)
+	if to, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = to // the folder is replaced, not a link to it
+	}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write output %s: %w", dir, err)
@@ -107,7 +117,9 @@ func (p *Pipeline[Row]) write(ctx context.Context, res *Result, h head.Head, d *
 			BatchSize: e.use.BatchSize, Reads: e.reads,
 		})
 	}
-	res.Output = &OutputReport{Head: filepath.Join(dir, outputHead), Report: filepath.Join(dir, outputReport)}
+	res.Output = &OutputReport{
+		Head: filepath.Join(p.cfg.Output, outputHead), Report: filepath.Join(p.cfg.Output, outputReport),
+	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
 	}
@@ -131,7 +143,13 @@ func (p *Pipeline[Row]) write(ctx context.Context, res *Result, h head.Head, d *
 	if err := checkOutput(dir); err != nil {
 		return err // something else came in its place since the start
 	}
-	return swapDir(tmp, dir)
+	if err := syncDir(tmp); err != nil {
+		return err
+	}
+	if err := swapDir(tmp, dir); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
 }
 
 func writeJSON(path string, v any) error {

@@ -38,9 +38,7 @@ type Pipeline[Row any] struct {
 // problems at once.
 func New[Row any](cfg Config[Row]) (*Pipeline[Row], error) {
 	cfg, err := cfg.withDefaults()
-	if err != nil {
-		return nil, err
-	}
+	errs := []error{err}
 	p := &Pipeline[Row]{
 		cfg:     cfg,
 		names:   slices.Sorted(maps.Keys(cfg.Encoders)),
@@ -52,24 +50,31 @@ func New[Row any](cfg Config[Row]) (*Pipeline[Row], error) {
 	p.loop.open = func(ctx context.Context, m encode.Model) (*encode.Columns, error) {
 		return encode.OpenColumns(ctx, m, cfg.Allocator)
 	}
-	var errs []error
 	for _, name := range p.names {
 		pl, err := p.cfg.place(name)
 		errs = append(errs, err)
 		p.places[name] = pl
 	}
-	return p, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // Close releases the memory and the encoders that the pipeline holds. Batches
 // and records that were retained stay valid.
 func (p *Pipeline[Row]) Close() error {
+	p.forget()
+	return p.loop.close()
+}
+
+// forget releases what was read of the cache, to be read again when needed.
+func (p *Pipeline[Row]) forget() {
 	for _, r := range p.readers {
 		r.Release()
 	}
 	p.readers = map[string]*cachesink.SplitReader{}
 	p.tables.Release()
-	return p.loop.close()
 }
 
 // open opens the cache once.

@@ -84,12 +84,9 @@ func (p *Pipeline[Row]) plan(ctx context.Context, encoders []encoder, plans []sp
 		}
 		plan.Encoders[e.name] = ep
 	}
-	var unread []splitPlan
 	for _, sp := range plans {
 		s := SplitPlan{Source: p.cfg.Splits[sp.name].Name(), Encoders: map[string]cachesink.SplitEncoderStats{}}
-		if sp.stored == nil {
-			unread = append(unread, sp)
-		} else {
+		if sp.stored != nil {
 			s.Stored, s.Rows = true, sp.stored.Rows
 			for _, se := range sp.stored.Encoders {
 				s.Encoders[se.Name] = cachesink.SplitEncoderStats{Objects: se.Objects, Hits: se.Objects}
@@ -98,15 +95,16 @@ func (p *Pipeline[Row]) plan(ctx context.Context, encoders []encoder, plans []sp
 		plan.Splits[sp.name] = s
 	}
 	plan.BytesAfter = plan.BytesNow
-	if len(unread) == 0 {
+	todo := unread(plans)
+	if len(todo) == 0 {
 		return plan, nil
 	}
 	plan.Covered = false
-	stats, err := p.dryRun(ctx, encoders, unread)
+	stats, err := p.dryRun(ctx, encoders, todo)
 	if err != nil {
 		return nil, err
 	}
-	for _, sp := range unread {
+	for _, sp := range todo {
 		s := plan.Splits[sp.name]
 		st := stats.Splits[sp.name]
 		s.Rows = st.Rows

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"slices"
 
@@ -68,15 +67,15 @@ func (p *Pipeline[Row]) Run(ctx context.Context) (*Result, error) {
 	if p.cfg.Loss == nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, ErrNothingToTrain)
 	}
-	if err := checkOutput(p.cfg.Output); err != nil {
-		return nil, err // before hours of work
+	err := p.tryTraining(ctx) // and the output folder, before hours of work
+	if err = errors.Join(err, checkOutput(p.cfg.Output)); err != nil {
+		return nil, err
 	}
 	res := &Result{SchemaVersion: 1}
-	var err error
 	if res.Fill, err = p.Fill(ctx); err != nil {
 		return nil, err
 	}
-	res.Cache = p.cacheReport(res.Fill)
+	res.Cache = p.CacheReport(res.Fill)
 	trainData, err := p.newData(ctx, p.cfg.TrainSplit)
 	if err != nil {
 		return nil, err
@@ -113,7 +112,38 @@ func (p *Pipeline[Row]) Run(ctx context.Context) (*Result, error) {
 	return res, nil
 }
 
-func (p *Pipeline[Row]) cacheReport(f *FillReport) CacheReport {
+// tryTraining makes a head, a loss and an optimizer of the sizes that the
+// training will have, to find options out of range.
+func (p *Pipeline[Row]) tryTraining(ctx context.Context) error {
+	encoders, err := p.encoders(ctx)
+	if err != nil {
+		return err
+	}
+	dim := 0
+	for _, e := range encoders {
+		dim += e.use.Dim
+	}
+	rng := rand.New(rand.NewPCG(0, 0))
+	h, err := p.cfg.Head.New(dim, rng)
+	if err != nil {
+		return configErr("head %s: %w", p.cfg.Head.Type(), err)
+	}
+	l, err := p.cfg.Loss.New(h.Out(), 2, rng)
+	if err != nil {
+		return configErr("loss %s: %w", p.cfg.Loss.Type(), err)
+	}
+	params := slices.Concat(h.Parameters(), l.Parameters())
+	if len(params) == 0 {
+		return configErr("head %s: %w", p.cfg.Head.Type(), train.ErrNothingToTrain)
+	}
+	if _, err := p.cfg.Train.Optimizer.New(params); err != nil {
+		return configErr("optimizer %s: %w", p.cfg.Train.Optimizer.Type(), err)
+	}
+	return nil
+}
+
+// CacheReport describes the cache after a fill, whose report is given.
+func (p *Pipeline[Row]) CacheReport(f *FillReport) CacheReport {
 	m := p.cache.Manifest()
 	r := CacheReport{Dir: p.storage.String(), Bytes: m.Bytes(), Generation: m.Generation, Fingerprints: map[string]string{}}
 	for name, e := range f.Encoders {
@@ -161,7 +191,7 @@ func trainReport(split string, rows int64, r *train.Result) *TrainReport {
 	t.FirstEpochSeconds = secs[0]
 	slices.Sort(secs)
 	t.MedianEpochSeconds = secs[len(secs)/2]
-	if t.MedianEpochSeconds > 0 && !math.IsInf(t.MedianEpochSeconds, 0) {
+	if t.MedianEpochSeconds > 0 {
 		t.SamplesPerSecond = float64(rows) / t.MedianEpochSeconds
 	}
 	return t

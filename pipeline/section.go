@@ -1,174 +1,13 @@
 package pipeline
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
-
-// document is a config file as a tree of YAML nodes, with the errors found
-// in it: all of them are reported at once, each with its line and column.
-type document struct {
-	name string
-	errs []error
-}
-
-func (d *document) fail(n *yaml.Node, format string, args ...any) {
-	place := d.name
-	if n != nil && n.Line > 0 {
-		place = fmt.Sprintf("%s:%d:%d", d.name, n.Line, n.Column)
-	}
-	d.errs = append(d.errs, fmt.Errorf("%w: %s: %w", ErrConfig, place, fmt.Errorf(format, args...)))
-}
-
-// parseDocument reads YAML, replaces ${VAR} and ${VAR:-default} in its
-// values and applies settings of the form a.b=value.
-func parseDocument(name string, data []byte, sets []string) (*document, *yaml.Node, error) {
-	d := &document{name: name}
-	var root yaml.Node
-	if err := yaml.Unmarshal(data, &root); err != nil {
-		return nil, nil, fmt.Errorf("%w: %s: %w", ErrConfig, name, err)
-	}
-	top := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
-	if len(root.Content) > 0 {
-		top = root.Content[0]
-	}
-	if top.Kind != yaml.MappingNode {
-		d.fail(top, "want a mapping at the top")
-		return nil, nil, errors.Join(d.errs...)
-	}
-	d.expand(top, 0)
-	for _, set := range sets {
-		if err := applySet(top, set); err != nil {
-			return nil, nil, fmt.Errorf("%w: --set %s: %w", ErrConfig, set, err)
-		}
-	}
-	return d, top, errors.Join(d.errs...)
-}
-
-// maxDepth bounds the nesting, and with it what aliases can grow to.
-const maxDepth = 20
-
-func (d *document) expand(n *yaml.Node, depth int) {
-	if n.Kind == yaml.AliasNode || n.Anchor != "" || depth > maxDepth {
-		d.fail(n, "anchors, aliases and nesting over %d levels are not supported", maxDepth)
-		return
-	}
-	if n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "${") {
-		v, err := expandVars(n.Value, os.LookupEnv)
-		if err != nil {
-			d.fail(n, "%w", err)
-		}
-		n.Value = v
-		if n.Style == 0 {
-			n.Tag = "" // the type of a plain value comes from what it became
-		}
-	}
-	for i, c := range n.Content {
-		if n.Kind == yaml.MappingNode && i%2 == 0 {
-			continue // keys stay as they are
-		}
-		d.expand(c, depth+1)
-	}
-}
-
-// expandVars replaces ${NAME} and ${NAME:-default}; $${ is a literal ${.
-func expandVars(s string, lookup func(string) (string, bool)) (string, error) {
-	var out strings.Builder
-	for {
-		i := strings.Index(s, "${")
-		if i < 0 {
-			out.WriteString(s)
-			return out.String(), nil
-		}
-		if i > 0 && s[i-1] == '$' {
-			out.WriteString(s[:i-1] + "${")
-			s = s[i+2:]
-			continue
-		}
-		out.WriteString(s[:i])
-		j := strings.IndexByte(s[i:], '}')
-		if j < 0 {
-			return "", fmt.Errorf("%q has ${ without }", s)
-		}
-		name, def, hasDef := strings.Cut(s[i+2:i+j], ":-")
-		v, ok := lookup(name)
-		switch {
-		case hasDef && v == "":
-			v = def
-		case !ok && !hasDef:
-			return "", fmt.Errorf("environment variable %q is not set; ${%s:-default} gives a default", name, name)
-		}
-		out.WriteString(v)
-		s = s[i+j+1:]
-	}
-}
-
-// applySet sets a value of the tree: a.b=c, with numbers for list items.
-func applySet(top *yaml.Node, set string) error {
-	path, value, ok := strings.Cut(set, "=")
-	if !ok || path == "" {
-		return errors.New("want path=value")
-	}
-	var v yaml.Node
-	if err := yaml.Unmarshal([]byte(value), &v); err != nil {
-		return err
-	}
-	leaf := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"}
-	if len(v.Content) > 0 {
-		leaf = v.Content[0]
-	}
-	clearLines(leaf)
-	n := top
-	parts := strings.Split(path, ".")
-	for i, p := range parts {
-		last := i == len(parts)-1
-		var slot **yaml.Node
-		switch n.Kind {
-		case yaml.SequenceNode:
-			k, err := strconv.Atoi(p)
-			if err != nil || k < 0 || k >= len(n.Content) {
-				return fmt.Errorf("%q is no item of a list of %d", p, len(n.Content))
-			}
-			slot = &n.Content[k]
-		case yaml.MappingNode:
-			for k := 0; k+1 < len(n.Content); k += 2 {
-				if n.Content[k].Value == p {
-					slot = &n.Content[k+1]
-				}
-			}
-			if slot == nil {
-				n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: p},
-					&yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"})
-				slot = &n.Content[len(n.Content)-1]
-			}
-		default:
-			return fmt.Errorf("%q is inside a plain value", p)
-		}
-		if last {
-			*slot = leaf
-			return nil
-		}
-		if (*slot).Kind == yaml.ScalarNode && (*slot).Tag == "!!null" {
-			*slot = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
-		}
-		n = *slot
-	}
-	return nil
-}
-
-func clearLines(n *yaml.Node) {
-	n.Line, n.Column = 0, 0
-	for _, c := range n.Content {
-		clearLines(c)
-	}
-}
 
 // section reads one mapping: every key that is asked for is known, the
 // others are errors, see end.
@@ -206,6 +45,14 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag(
 
 func (s *section) name(key string) string {
 	return strings.Trim(s.path+"."+key, ".")
+}
+
+// at returns the section's node, that of an outer one where it is absent.
+func (s *section) at(outer *section) *yaml.Node {
+	if s.node != nil {
+		return s.node
+	}
+	return outer.node
 }
 
 // get returns a key's node, nil if it is absent or null.
@@ -269,7 +116,7 @@ func (s *section) boolean(key string, dst *bool) {
 
 func (s *section) integer(key string, dst *int) {
 	if n := s.scalar(key); n != nil {
-		v, err := strconv.Atoi(strings.ReplaceAll(n.Value, "_", ""))
+		v, err := strconv.Atoi(digits(n.Value))
 		if err != nil {
 			s.d.fail(n, "%s: want a whole number, not %q", s.name(key), n.Value)
 			return
@@ -280,7 +127,7 @@ func (s *section) integer(key string, dst *int) {
 
 func (s *section) unsigned(key string, dst *uint64) {
 	if n := s.scalar(key); n != nil {
-		v, err := strconv.ParseUint(n.Value, 10, 64)
+		v, err := strconv.ParseUint(digits(n.Value), 10, 64)
 		if err != nil {
 			s.d.fail(n, "%s: want a whole number from 0, not %q", s.name(key), n.Value)
 			return
@@ -288,6 +135,9 @@ func (s *section) unsigned(key string, dst *uint64) {
 		*dst = v
 	}
 }
+
+// digits drops the _ between digits that YAML allows.
+func digits(s string) string { return strings.ReplaceAll(s, "_", "") }
 
 // texts reads a value or a list of values.
 func (s *section) texts(key string) []string {
@@ -312,51 +162,37 @@ func (s *section) texts(key string) []string {
 	return out
 }
 
-// typed reads a section {type: T, ...} whose other keys are the options of
-// T, as its package parses them from JSON.
-func typed[C any](d *document, n *yaml.Node, path string, parse func(typ string, params json.RawMessage) (C, error)) (c C, ok bool) {
-	s := d.section(n, path)
-	var typ string
-	s.text("type", &typ)
-	if typ == "" {
-		d.fail(n, "%s: no type is given", path)
-		return c, false
+// oneOf holds the value of a key to a choice.
+func (s *section) oneOf(key, value string, choice ...string) {
+	if !slices.Contains(choice, value) {
+		s.d.fail(s.vals[key], "%s: %q is none of %s%s", s.name(key), value, strings.Join(choice, ", "), hint(value, choice))
 	}
-	params := map[string]any{}
-	for name, v := range s.vals {
-		if name == "type" {
-			continue
+}
+
+// known reports the keys that are not the name of an encoder.
+func (s *section) known(encoders []string) {
+	for name, k := range s.keys {
+		if !slices.Contains(encoders, name) {
+			s.d.fail(k, "%s: no such encoder, there is %s%s", s.name(name), strings.Join(encoders, ", "), hint(name, encoders))
 		}
-		var x any
-		if err := v.Decode(&x); err != nil {
-			d.fail(v, "%s: %w", s.name(name), err)
-			return c, false
-		}
-		params[name] = x
 	}
-	b, err := json.Marshal(params)
-	if err == nil {
-		c, err = parse(typ, b)
-	}
-	if err != nil {
-		d.fail(n, "%s: %w", path, err)
-		return c, false
-	}
-	return c, true
 }
 
 // end reports the keys that nothing asked for.
 func (s *section) end() {
 	for name, k := range s.keys {
-		if slices.Contains(s.asked, name) {
-			continue
+		if !slices.Contains(s.asked, name) {
+			s.d.fail(k, "unknown key %q%s", s.name(name), hint(name, s.asked))
 		}
-		hint := ""
-		if near := nearest(name, s.asked); near != "" {
-			hint = fmt.Sprintf("; did you mean %q?", near)
-		}
-		s.d.fail(k, "unknown key %q%s", s.name(name), hint)
 	}
+}
+
+// hint suggests what may have been meant.
+func hint(name string, candidates []string) string {
+	if near := nearest(name, candidates); near != "" {
+		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	return ""
 }
 
 // nearest returns the candidate within two edits of a name, if any.

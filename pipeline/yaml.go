@@ -52,14 +52,15 @@ func ParseConfig(name string, data []byte, sets ...string) (Config[source.Fields
 	}
 	y := &yamlConfig{d: d, dir: filepath.Dir(name), c: &c}
 	y.read(d.section(top, ""))
-	slices.SortStableFunc(d.errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
-	return c, errors.Join(d.errs...)
+	return c, d.err()
 }
 
 type yamlConfig struct {
-	d   *document
-	dir string
-	c   *Config[source.Fields]
+	d       *document
+	dir     string
+	c       *Config[source.Fields]
+	mapping mapping
+	pairs   bool
 }
 
 func (y *yamlConfig) path(p string) string {
@@ -71,8 +72,7 @@ func (y *yamlConfig) path(p string) string {
 
 func (y *yamlConfig) read(s *section) {
 	version := 0
-	s.integer("version", &version)
-	if version != configVersion {
+	if s.integer("version", &version); version != configVersion {
 		y.d.fail(s.vals["version"], "version: want %d, the version of this config format", configVersion)
 	}
 	s.unsigned("seed", &y.c.Seed)
@@ -86,7 +86,12 @@ func (y *yamlConfig) read(s *section) {
 		y.c.Head, _ = typed(y.d, n, "head", head.Parse)
 	}
 	if n := s.get("loss"); n != nil {
-		y.c.Loss, _ = typed(y.d, n, "loss", loss.Parse)
+		l, ok := typed(y.d, n, "loss", loss.Parse)
+		if ok && (l.Kind() == loss.Pairs) != y.pairs {
+			y.d.fail(n, "loss: %s takes %v, which dataset does not declare; use %s",
+				l.Type(), l.Kind(), strings.Join(loss.Types(y.kind()), " or "))
+		}
+		y.c.Loss = l
 	}
 	y.train(s.sub("train"))
 	if n := s.get("metrics"); n != nil {
@@ -101,7 +106,7 @@ func (y *yamlConfig) read(s *section) {
 		}
 	}
 	ev := s.sub("eval")
-	ev.text("split", &y.c.EvalSplit)
+	y.split(ev, &y.c.EvalSplit)
 	ev.end()
 	s.text("output", &y.c.Output)
 	y.c.Output = y.path(y.c.Output)
@@ -112,18 +117,18 @@ func (y *yamlConfig) dataset(s *section) {
 	y.c.Splits = Splits[source.Fields]{}
 	splits := s.sub("splits")
 	for _, name := range splits.names() {
-		if src := y.source(splits.sub(name)); src != nil {
-			y.c.Splits[name] = src
-		}
+		y.checkName(splits, name)
+		y.c.Splits[name] = y.source(splits.sub(name))
 	}
 	if len(splits.names()) == 0 {
-		y.d.fail(s.node, "dataset.splits: no split is declared")
+		y.d.fail(splits.at(s), "dataset.splits: no split is declared")
 	}
-	m := mapping{}
+	m := &y.mapping
 	pair, group := s.sub("pair"), s.sub("group")
+	y.pairs = group.node == nil
 	switch {
 	case pair.node != nil && group.node != nil:
-		y.d.fail(s.node, "dataset: pair and group exclude each other")
+		y.d.fail(group.node, "dataset: pair and group exclude each other")
 	case pair.node != nil:
 		m.A, m.B = y.object(pair, "a"), y.object(pair, "b")
 		pair.text("score", &m.Score)
@@ -141,16 +146,23 @@ func (y *yamlConfig) dataset(s *section) {
 	group.end()
 	for _, k := range s.texts("keep") {
 		name, typ, ok := strings.Cut(k, ":")
-		m.Keep = append(m.Keep, name)
-		if ok {
+		switch {
+		case slices.Contains(m.Keep, name):
+			y.d.fail(s.vals["keep"], "dataset.keep: %q is named twice", name)
+		case ok && !slices.Contains(keepTypes, typ):
+			y.d.fail(s.vals["keep"], "dataset.keep: type %q of %q is none of %s", typ, name, strings.Join(keepTypes, ", "))
+		case ok:
 			if y.c.KeepTypes == nil {
 				y.c.KeepTypes = map[string]string{}
 			}
 			y.c.KeepTypes[name] = typ
 		}
+		m.Keep = append(m.Keep, name)
 	}
 	var onError string
-	s.text("on_error", &onError)
+	if s.text("on_error", &onError); onError != "" {
+		s.oneOf("on_error", onError, string(source.Fail), string(source.Skip), string(source.Quarantine))
+	}
 	y.c.OnError = source.OnError(onError)
 	y.c.Quarantine = defaultQuarantine
 	s.text("quarantine", &y.c.Quarantine)
@@ -161,7 +173,30 @@ func (y *yamlConfig) dataset(s *section) {
 	if err != nil {
 		y.d.fail(s.node, "dataset: %w", err)
 	}
-	y.c.Version = "mapping " + string(spec)
+	y.c.Version = "mapping v1 " + string(spec)
+}
+
+// kind is that of the declared samples.
+func (y *yamlConfig) kind() loss.Kind {
+	if y.pairs {
+		return loss.Pairs
+	}
+	return loss.Groups
+}
+
+// split reads the name of a split.
+func (y *yamlConfig) split(s *section, dst *string) {
+	if s.text("split", dst); *dst != "" {
+		s.oneOf("split", *dst, slices.Sorted(maps.Keys(y.c.Splits))...)
+	}
+}
+
+// checkName holds the name of a split or an encoder to what may be in names
+// of folders and columns.
+func (y *yamlConfig) checkName(s *section, name string) {
+	if !nameRule.MatchString(name) {
+		y.d.fail(s.keys[name], "%s: want a name of small letters, digits and _, a letter first", s.name(name))
+	}
 }
 
 // object reads an object's declaration: a column, or fields by name.
@@ -178,8 +213,13 @@ func (y *yamlConfig) object(s *section, key string) map[string]string {
 	sub := s.sub(key)
 	for _, name := range sub.names() {
 		var column string
-		sub.text(name, &column)
+		if sub.text(name, &column); column == "" {
+			y.d.fail(sub.vals[name], "%s: name the column", sub.name(name))
+		}
 		fields[name] = column
+	}
+	if len(fields) == 0 {
+		y.d.fail(n, "%s: name the column, or the columns of the fields", s.name(key))
 	}
 	return fields
 }
@@ -224,7 +264,7 @@ func (y *yamlConfig) source(s *section) source.Source[source.Fields] {
 	s.end()
 	if len(found) != 1 {
 		y.d.fail(s.node, "%s: declare one of jsonl, csv, godoc", s.path)
-		return nil
+		return source.Slice[source.Fields](nil)
 	}
 	return found[0]
 }
@@ -232,6 +272,12 @@ func (y *yamlConfig) source(s *section) source.Source[source.Fields] {
 func (y *yamlConfig) encoders(s *section) {
 	y.c.Encoders = Encoders{}
 	for _, name := range s.names() {
+		y.checkName(s, name)
+		for _, column := range y.mapping.Keep {
+			if cachesink.ReservedColumn(column, []string{name}) {
+				y.d.fail(s.keys[name], "dataset.keep: %q is the name of a column that every split with this encoder has", column)
+			}
+		}
 		e := s.sub(name)
 		var typ string
 		e.text("type", &typ)
@@ -242,14 +288,37 @@ func (y *yamlConfig) encoders(s *section) {
 		e.end()
 		m, err := newModel(typ)
 		if err != nil {
-			y.d.fail(e.node, "encoders.%s: %w", name, err)
-			continue
+			y.d.fail(cmp.Or(e.vals["type"], e.at(s)), "encoders.%s.type: %w", name, err)
+			m = static.Default() // for the checks to come
+		}
+		if err := y.readable(r); err != nil {
+			y.d.fail(e.at(s), "encoders.%s: %w", name, err)
 		}
 		y.c.Encoders[name] = encode.Reading(m, r)
 	}
 	if len(s.names()) == 0 {
 		y.d.fail(s.node, "encoders: no encoder is declared")
 	}
+}
+
+// readable reports why an encoder cannot read the declared objects.
+func (y *yamlConfig) readable(r encode.Reads) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	for _, fields := range []map[string]string{y.mapping.A, y.mapping.B} {
+		if len(fields) == 0 {
+			continue // not declared, or reported
+		}
+		o := encode.Record(nil)
+		for name := range fields {
+			o = o.With(name, encode.TextValue("any"))
+		}
+		if _, err := r.Input(o); err != nil {
+			return fmt.Errorf("it reads %s: %w", r, err)
+		}
+	}
+	return nil
 }
 
 // newModel returns the model of a type named in a config.
@@ -265,19 +334,28 @@ func newModel(typ string) (encode.Model, error) {
 
 func (y *yamlConfig) cache(s *section) {
 	c := y.c.Cache
-	var t string
-	s.text("cache_type", &t)
-	c.CacheType = cachesink.CacheType(t)
+	cacheType := func(s *section, key string) cachesink.CacheType {
+		var text string
+		s.text(key, &text)
+		t, err := cachesink.ParseCacheType(text)
+		if err != nil {
+			y.d.fail(s.vals[key], "%s: %w", s.name(key), err)
+		}
+		if text == "" {
+			return "" // the default, which Go code spells like this too
+		}
+		return t
+	}
+	c.CacheType = cacheType(s, "cache_type")
+	encoders := slices.Sorted(maps.Keys(y.c.Encoders))
 	m := s.sub("mapping")
 	for _, name := range m.names() {
 		if c.Mapping == nil {
 			c.Mapping = Mapping{}
 		}
-		var t string
-		m.text(name, &t)
-		c.Mapping[name] = cachesink.CacheType(t)
+		c.Mapping[name] = cacheType(m, name)
 	}
-	m.end()
+	m.known(encoders)
 	s.integer("batch_size", &c.BatchSize)
 	s.integer("num_workers", &c.NumWorkers)
 	s.integer("shard_objects", &c.ShardObjects)
@@ -301,6 +379,7 @@ func (y *yamlConfig) cache(s *section) {
 					keys[name] = key(v, sub.name(name))
 				}
 			}
+			sub.known(encoders)
 			c.KeyExtractors = Keys(keys)
 		}
 	}
@@ -314,7 +393,7 @@ func (y *yamlConfig) train(s *section) {
 	shuffle := true
 	s.boolean("shuffle", &shuffle)
 	t.Sequential = !shuffle
-	s.text("split", &y.c.TrainSplit)
+	y.split(s, &y.c.TrainSplit)
 	if n := s.get("optimizer"); n != nil {
 		t.Optimizer, _ = typed(y.d, n, "train.optimizer", train.ParseOptimizer)
 	}
@@ -377,6 +456,9 @@ func (m *mapping) sample(row source.Fields) Sample {
 }
 
 func missing(row source.Fields, column string) error {
+	if _, ok := row[column]; ok {
+		return fmt.Errorf("%w: column %q is null", encode.ErrField, column)
+	}
 	return fmt.Errorf("%w: column %q (the row has %q)", encode.ErrField, column, slices.Sorted(maps.Keys(row)))
 }
 
