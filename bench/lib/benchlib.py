@@ -1,0 +1,54 @@
+"""What the bench programs share: a place outside the tree, virtual
+environments in it, the built command, and timing of whole processes."""
+
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+WORK = pathlib.Path(os.environ.get("PERMAFROST_BENCH_DIR", pathlib.Path.home() / ".cache" / "permafrost-bench"))
+
+
+def venv(name: str, *packages: str) -> str:
+    """Returns the Python of a virtual environment with the packages, pinned."""
+    home, mark = WORK / name, WORK / name / "packages.txt"
+    want = "\n".join(packages)
+    if not mark.exists() or mark.read_text() != want:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
+        subprocess.run([home / "bin/pip", "install", "-q", "--disable-pip-version-check", *packages], check=True)
+        mark.write_text(want)
+    return str(home / "bin/python")
+
+
+def command() -> str:
+    """Builds the command `pipeline` and returns its path."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    out = WORK / "pipeline"
+    subprocess.run(["go", "build", "-o", out, "./cmd/pipeline"], cwd=ROOT, check=True)
+    return str(out)
+
+
+def timed(args: list[str], **kw) -> tuple[float, int, str]:
+    """Runs a process: wall seconds, peak resident bytes, standard output."""
+    start = time.perf_counter()
+    p = subprocess.Popen(args, stdout=subprocess.PIPE, text=True, **kw)
+    out = p.stdout.read()
+    _, status, usage = os.wait4(p.pid, 0)
+    p.returncode = os.waitstatus_to_exitcode(status)
+    if p.returncode:
+        raise SystemExit(f"{args} ended with {p.returncode}\n{out}")
+    return time.perf_counter() - start, usage.ru_maxrss * 1024, out
+
+
+def machine() -> str:
+    model = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "?")
+    flags = next((l for l in open("/proc/cpuinfo") if l.startswith("flags")), "")
+    simd = "AVX-512" if "avx512f" in flags else "AVX2" if "avx2" in flags else "no AVX2"
+    return f"{os.cpu_count()} cores, {model}, {simd}"
+
+
+median = statistics.median
