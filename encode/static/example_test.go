@@ -37,6 +37,6 @@ func ExampleDefault() {
 		fmt.Printf("%.2f  %s\n", cosine, batch[i+1].Text())
 	}
 	// Output:
-	// 0.40  I forgot my login credentials
+	// 0.37  I forgot my login credentials
 	// 0.17  The cat sleeps on the sofa
 }

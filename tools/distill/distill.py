@@ -2,16 +2,19 @@
 
 usage: python distill.py OUTPUT
 
-Every token t of the vocabulary goes through the model as "[CLS] t [SEP]"; its
-vector is the last hidden state at t plus 1.5 times that at [CLS]. A principal
-component analysis over the tokens, with the mean removed, leaves 256 of 384
-dimensions; each is divided by the fourth root of its variance, halfway to
-equal variances. A text's embedding is the sum of its tokens' vectors, each weighted by
-a / (a + p(t)) (Arora, Liang and Ma, A Simple but Tough-to-Beat Baseline for
-Sentence Embeddings, 2017), where p follows Zipf's law over the token's rank in
-the vocabulary. Rows are stored as int8 with a scale, into which the weight is
-multiplied. [unused] tokens, which no text has, are left out; the other special
-tokens have weight 0.
+Every token t of the vocabulary goes through the model as "[CLS] t [SEP]"; the
+last hidden states at t and at [CLS] are its features. A linear map from
+features to the model's space is fitted by ridge regression so that the mean of
+a text's mapped features predicts the model's embedding of the text; the texts
+are random strings of tokens, so that no corpus is needed. The map of a token's
+features is its vector. A principal component analysis over the tokens, with
+the mean removed, leaves 256 of 384 dimensions, each divided by its variance to
+the power of 0.3. A text's embedding is the sum of its tokens' vectors, each
+weighted by a / (a + p(t)) (Arora, Liang and Ma, A Simple but Tough-to-Beat
+Baseline for Sentence Embeddings, 2017), where p follows Zipf's law over the
+token's rank in the vocabulary. Rows are stored as int8 with a scale, into
+which the weight is multiplied. [unused] tokens, which no text has, are left
+out; the other special tokens have weight 0.
 
 Layout, little endian: "PFSTATIC", uint32 rows, uint32 dimensions, uint32 bytes
 of the vocabulary; a row of bytes (value + 128) per token, a uint16 scale per
@@ -30,20 +33,45 @@ import numpy as np
 import minilm
 
 DIM = 256
-CLS_SHARE = 1.5
-WHITENING = 0.5  # 0: none, 1: equal variances
-SIF = 5e-5
+WHITENING = 0.6  # 0: none, 1: equal variances
+SIF = 8e-5
+RIDGE = 0.1  # of the features' mean variance
 FIRST_WORD = 999  # id of the first token that is no special one
+CLS, SEP = 101, 102
 
 
-def token_vectors(model: minilm.MiniLM, size: int) -> np.ndarray:
-    cls, sep = 101, 102
-    out = np.empty((size, 384), np.float32)
+def token_features(model: minilm.MiniLM, size: int) -> np.ndarray:
+    """Returns two standardized hidden states of every token, [size, 768]."""
+    out = np.empty((size, 2, 384), np.float32)
     for at in range(0, size, 512):
-        ids = np.array([[cls, i, sep] for i in range(at, min(size, at + 512))])
-        h = model.hidden(ids)
-        out[at : at + 512] = h[:, 1] + np.float32(CLS_SHARE) * h[:, 0]
-    return out
+        ids = np.array([[CLS, i, SEP] for i in range(at, min(size, at + 512))])
+        out[at : at + 512] = model.hidden(ids)[:, 1::-1]
+    words = out[FIRST_WORD:]
+    out -= words.mean(0)
+    return (out / np.sqrt((words**2).sum(2).mean(0))[:, None]).reshape(size, -1)
+
+
+def random_strings(model: minilm.MiniLM, size: int, batches: int = 75, batch: int = 80) -> tuple[list, np.ndarray]:
+    """Returns strings of 4 to 19 tokens, frequent ones more often, and their embeddings."""
+    rng = np.random.default_rng(1)
+    words = np.arange(FIRST_WORD, size)
+    p = (words - (FIRST_WORD - 1.0) + 1000) ** -0.5
+    strings, embeddings = [], []
+    for _ in range(batches):
+        ids = rng.choice(words, size=(batch, int(rng.integers(4, 20))), p=p / p.sum())
+        ends = np.full((batch, 1), CLS), np.full((batch, 1), SEP)
+        h = model.hidden(np.concatenate([ends[0], ids, ends[1]], 1)).mean(1)
+        embeddings.append(h / np.linalg.norm(h, axis=1, keepdims=True))
+        strings += list(ids)
+    return strings, np.concatenate(embeddings)
+
+
+def fit(features: np.ndarray, strings: list, embeddings: np.ndarray) -> np.ndarray:
+    """Returns the map [768, 384] from mean features of strings to embeddings, less their mean."""
+    x = np.stack([features[ids].mean(0) for ids in strings]).astype(np.float64)
+    y = embeddings - embeddings.mean(0, dtype=np.float64)
+    g = x.T @ x
+    return np.linalg.solve(g + RIDGE * g.trace() / len(g) * np.eye(len(g)), x.T @ y)
 
 
 def project(vectors: np.ndarray) -> np.ndarray:
@@ -79,7 +107,9 @@ def deflate(data: bytes) -> bytes:
 def main(output: str) -> None:
     vocab = (minilm.model_dir() / "vocab.txt").read_text().split("\n")[:-1]
     ids = np.array([i for i, t in enumerate(vocab) if not re.fullmatch(r"\[unused\d+\]", t)])
-    rows = project(token_vectors(minilm.MiniLM(), len(vocab))[ids])
+    model = minilm.MiniLM()
+    features = token_features(model, len(vocab))
+    rows = project((features @ fit(features, *random_strings(model, len(vocab))))[ids])
     quanta, scales = quantize(rows, np.where(ids < FIRST_WORD, 0, frequency_weights(ids, len(vocab))))
     words = deflate("".join(vocab[i] + "\n" for i in ids).encode())
     data = b"PFSTATIC" + struct.pack("<3I", len(ids), DIM, len(words)) + quanta.tobytes() + scales.tobytes() + words
