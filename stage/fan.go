@@ -3,6 +3,7 @@ package stage
 import (
 	"context"
 	"iter"
+	"reflect"
 	"sync"
 )
 
@@ -16,8 +17,11 @@ func Tee[T any](g *Group, in Stream[T], n int) []Stream[T] {
 	name := in.name() + "/tee"
 	return Split(g, in, name, n, func(_ context.Context, in iter.Seq[T], emit func(int, T) error) error {
 		errs := make([]error, n)
+		counted := n > 1 && mayHold[Retainer](reflect.TypeFor[T]())
 		for v := range in {
-			retain(v, n-1)
+			if counted {
+				retain(v, n-1)
+			}
 			var wg sync.WaitGroup
 			for i := 1; i < n; i++ {
 				wg.Go(func() {
@@ -46,7 +50,7 @@ func Merge[T any](g *Group, ins ...Stream[T]) Stream[T] {
 	srcs, out := takeAll(g, name, ins), newEdge[T](g, name, 0)
 	g.run(name, len(srcs), func(_ context.Context, i int) error {
 		return forward(srcs[i], out)
-	}, out.finish, release(srcs...))
+	}, out.finish, inputs(srcs)...)
 	return Stream[T]{out}
 }
 
@@ -65,7 +69,7 @@ func Concat[T any](g *Group, ins ...Stream[T]) Stream[T] {
 			}
 		}
 		return nil
-	}, out.finish, release(srcs...))
+	}, out.finish, inputs(srcs)...)
 	return Stream[T]{out}
 }
 
@@ -78,7 +82,7 @@ func Prefetch[T any](g *Group, in Stream[T], depth int) Stream[T] {
 	src, out := take(g, name, in), newEdge[T](g, name, depth-1)
 	g.run(name, 1, func(context.Context, int) error {
 		return forward(src, out)
-	}, out.finish, release(src))
+	}, out.finish, src)
 	return Stream[T]{out}
 }
 
@@ -88,6 +92,14 @@ func takeAll[T any](g *Group, name string, ins []Stream[T]) []*edge[T] {
 		srcs[i] = take(g, name, in)
 	}
 	return srcs
+}
+
+func inputs[T any](srcs []*edge[T]) []input {
+	ins := make([]input, len(srcs))
+	for i, src := range srcs {
+		ins[i] = src
+	}
+	return ins
 }
 
 func forward[T any](src, out *edge[T]) error {

@@ -36,8 +36,13 @@ type core struct {
 type claimant interface {
 	claim() bool // whether the caller is the first to consume the edge
 	producer() string
-	stop()
-	drain()
+	input
+}
+
+// input is what a stage takes values from.
+type input interface {
+	stop()  // tells the stage before that no more is wanted
+	drain() // drops what is still sent, until that stage has ended
 }
 
 // NewGroup returns a group and the context that its stages run under: it ends
@@ -75,7 +80,7 @@ func (g *Group) Wait() error {
 	}
 	for _, e := range loose {
 		g.start(func() error {
-			return g.settle(e.producer(), g.guard(e.producer(), func() error { e.drain(); return nil }))
+			return g.call(e.producer(), e.drain)
 		})
 	}
 	err := g.eg.Wait()
@@ -104,12 +109,18 @@ func (g *Group) start(fn func() error) {
 	})
 }
 
-// run is the life of every stage: body on n goroutines, and when the last has
-// returned, and what failed has ended the context, finish, then release. So
-// whoever sees an output close under a living context has seen all of it.
-// finish closes the outputs; release gives back the inputs and may take as long
-// as the stages before this one.
-func (g *Group) run(name string, n int, body func(ctx context.Context, worker int) error, finish, release func()) {
+// run is the life of every stage: body on n goroutines and, when the last has
+// returned, finish, which closes the outputs. What failed has ended the context
+// by then; so whoever sees an output close under a living context has seen all
+// of it. At last the inputs are given back, which takes as long as the stages
+// before this one: all are stopped before the first is drained, because one may
+// not end before another has.
+func (g *Group) run(name string, n int, body func(ctx context.Context, worker int) error, finish func(), inputs ...input) {
+	stop := func() {
+		for _, in := range inputs {
+			in.stop()
+		}
+	}
 	var left atomic.Int64
 	left.Store(int64(n))
 	for w := range n {
@@ -118,17 +129,28 @@ func (g *Group) run(name string, n int, body func(ctx context.Context, worker in
 				if left.Add(-1) > 0 {
 					return
 				}
-				for _, f := range []func(){finish, release} {
-					_ = g.settle(name, g.guard(name, func() error { f(); return nil }))
+				_ = g.call(name, finish)
+				stop()
+				for _, in := range inputs {
+					_ = g.call(name, in.drain)
 				}
 			}()
-			err := g.settle(name, g.guard(name, func() error { return body(g.ctx, w) }))
-			if err == nil && g.ctx.Err() != nil {
+			err := g.guard(name, func() error { return body(g.ctx, w) })
+			cause := g.settle(name, err)
+			if err != nil {
+				stop() // a quiet stop of one worker is the stage's
+			}
+			if cause == nil && g.ctx.Err() != nil {
 				return context.Cause(g.ctx)
 			}
-			return err
+			return cause
 		})
 	}
+}
+
+// call runs a part of a stage that cannot fail but by a panic.
+func (g *Group) call(name string, fn func()) error {
+	return g.settle(name, g.guard(name, func() error { fn(); return nil }))
 }
 
 // guard calls fn and turns a panic into an error.

@@ -21,7 +21,7 @@ func Map[In, Out any](g *Group, in Stream[In], name string, n int, fn Func[In, O
 			}
 		}
 		return nil
-	}, out.finish, release(src))
+	}, out.finish, src)
 	return Stream[Out]{out}
 }
 

@@ -27,7 +27,7 @@ func Through[In, Out any](g *Group, in Stream[In], flows ...streams.Flow) Stream
 				}
 			}
 			return nil
-		}, out.finish, release(src))
+		}, out.finish, src)
 		return Stream[Out]{out}
 	}
 	if err := g.guard(name, func() error {
@@ -41,13 +41,18 @@ func Through[In, Out any](g *Group, in Stream[In], flows ...streams.Flow) Stream
 	ended := make(chan struct{})
 	feed(g, name, src, flows[0], ended, func() {})
 	last := flows[len(flows)-1]
-	collect(g, name, last, out, func() { close(ended) })
+	collect(g, name, last, out, sync.OnceFunc(func() {
+		close(ended)
+		src.stop()
+	}))
 	return Stream[Out]{out}
 }
 
 // FromSource is the stage of a native source. An element that is no T is an
-// [ErrType]. A native source that can fail or that does not end by itself must
-// end with the group's context, because its elements are drained to the end.
+// [ErrType]. After a failure, and where the receiver has stopped, the elements
+// that still come are dropped until the source closes its outlet; so one that
+// does not end by itself must be made to end, with the group's context. Native
+// sources report no errors: one that cannot read on looks as if it had ended.
 func FromSource[T any](g *Group, name string, src streams.Source) Stream[T] {
 	out := newEdge[T](g, name, 0)
 	collect(g, name, src, out, func() {})
@@ -82,11 +87,12 @@ func feed[T any](g *Group, name string, src *edge[T], to streams.Inlet, ended <-
 	}, func() {
 		close(to.In())
 		await()
-	}, release(src))
+	}, src)
 }
 
-// collect moves the elements of from into out and drains from in any case.
-func collect[T any](g *Group, name string, from streams.Outlet, out *edge[T], finish func()) {
+// collect moves the elements of from into out, and drains from in any case.
+// stop says that no more is wanted.
+func collect[T any](g *Group, name string, from streams.Outlet, out *edge[T], stop func()) {
 	g.run(name, 1, func(context.Context, int) error {
 		for e := range from.Out() {
 			if err := receive(e, out); err != nil {
@@ -94,12 +100,21 @@ func collect[T any](g *Group, name string, from streams.Outlet, out *edge[T], fi
 			}
 		}
 		return nil
-	}, out.finish, func() {
-		defer finish()
-		for e := range from.Out() {
-			drop(e)
-		}
-	})
+	}, out.finish, native{from, stop})
+}
+
+// native is a native component as a stage's input.
+type native struct {
+	from streams.Outlet
+	end  func()
+}
+
+func (n native) stop() { n.end() }
+
+func (n native) drain() {
+	for e := range n.from.Out() {
+		drop(e)
+	}
 }
 
 // receive sends an element of a native channel on as a T.
@@ -169,7 +184,7 @@ func newOutlet[T any](g *Group, s Stream[T]) *outlet[T] {
 			}
 		}
 		return nil
-	}, func() { close(o.ch) }, release(src))
+	}, func() { close(o.ch) }, src)
 	return o
 }
 
@@ -179,7 +194,7 @@ func (o *outlet[T]) Out() <-chan any { return o.ch }
 // Via sends the values to f from now on and returns f.
 func (o *outlet[T]) Via(f streams.Flow) streams.Flow {
 	o.g.start(func() error {
-		return o.g.settle(o.name, o.g.guard(o.name, func() error { o.transmit(f); return nil }))
+		return o.g.call(o.name, func() { o.transmit(f) })
 	})
 	return f
 }
@@ -207,6 +222,7 @@ func (o *outlet[T]) transmit(to streams.Inlet) {
 // channel at any time: one that asks after the stage gave up is served too.
 type inlet struct {
 	ch        chan any
+	done      <-chan struct{} // of the group's context
 	once      sync.Once
 	mu        sync.Mutex
 	connected bool
@@ -214,8 +230,8 @@ type inlet struct {
 }
 
 func newInlet[T any](g *Group, name string) (*inlet, Stream[T]) {
-	i, out := &inlet{ch: make(chan any)}, newEdge[T](g, name, 0)
-	g.run(name, 1, func(ctx context.Context, _ int) error {
+	i, out := &inlet{ch: make(chan any), done: g.ctx.Done()}, newEdge[T](g, name, 0)
+	g.run(name, 1, func(context.Context, int) error {
 		for {
 			select {
 			case e, ok := <-i.ch:
@@ -225,11 +241,11 @@ func newInlet[T any](g *Group, name string) (*inlet, Stream[T]) {
 				if err := receive(e, out); err != nil {
 					return err
 				}
-			case <-ctx.Done():
+			case <-i.done:
 				return nil
 			}
 		}
-	}, out.finish, func() { i.release(g.ctx) })
+	}, out.finish, i)
 	return i, Stream[T]{out}
 }
 
@@ -240,15 +256,18 @@ func (i *inlet) In() chan<- any {
 		defer i.mu.Unlock()
 		i.connected = true
 		if i.gone {
-			go i.drain()
+			go i.drop()
 		}
 	})
 	return i.ch
 }
 
-// release takes what is still sent; it ends early if nobody ever asked for the
+// stop does nothing: a native sender cannot be told.
+func (i *inlet) stop() {}
+
+// drain takes what is still sent; it ends early if nobody ever asked for the
 // channel and the context has ended.
-func (i *inlet) release(ctx context.Context) {
+func (i *inlet) drain() {
 	for {
 		select {
 		case e, ok := <-i.ch:
@@ -256,20 +275,20 @@ func (i *inlet) release(ctx context.Context) {
 				return
 			}
 			drop(e)
-		case <-ctx.Done():
+		case <-i.done:
 			i.mu.Lock()
 			i.gone = !i.connected
 			gone := i.gone
 			i.mu.Unlock()
 			if !gone {
-				i.drain()
+				i.drop()
 			}
 			return
 		}
 	}
 }
 
-func (i *inlet) drain() {
+func (i *inlet) drop() {
 	for e := range i.ch {
 		drop(e)
 	}

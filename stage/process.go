@@ -23,7 +23,7 @@ func From[T any](g *Group, name string, rows func(ctx context.Context) iter.Seq2
 			}
 		}
 		return nil
-	}, out.finish, func() {})
+	}, out.finish)
 	return Stream[T]{out}
 }
 
@@ -43,7 +43,7 @@ func Process[In, Out any](g *Group, in Stream[In], name string, fn func(ctx cont
 			return nil
 		}
 		return fn(ctx, src.all, out.send)
-	}, out.finish, release(src))
+	}, out.finish, src)
 	return Stream[Out]{out}
 }
 
@@ -82,7 +82,7 @@ func Split[In, Out any](g *Group, in Stream[In], name string, n int, fn func(ctx
 		for _, o := range outs {
 			o.finish()
 		}
-	}, release(src))
+	}, src)
 	return streams
 }
 
@@ -94,7 +94,7 @@ func Consume[T any](g *Group, in Stream[T], name string, fn func(ctx context.Con
 			return nil
 		}
 		return fn(ctx, src.all)
-	}, func() {}, release(src))
+	}, func() {}, src)
 }
 
 // Each is the last stage that calls fn for every value, one at a time and in

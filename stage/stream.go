@@ -94,16 +94,3 @@ func (e *edge[T]) drain() {
 		drop(v)
 	}
 }
-
-// release gives back inputs: all are stopped before the first is drained,
-// because one may not end before another has.
-func release[T any](edges ...*edge[T]) func() {
-	return func() {
-		for _, e := range edges {
-			e.stop()
-		}
-		for _, e := range edges {
-			e.drain()
-		}
-	}
-}

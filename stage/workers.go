@@ -40,7 +40,7 @@ func OrderedWorkers[S, In, Out any](g *Group, in Stream[In], name string, n int,
 			return w.collect()
 		}
 		return w.work(ctx, i)
-	}, w.finish, release(w.in))
+	}, w.finish, w.in)
 	return Stream[Out]{w.out}
 }
 
@@ -110,22 +110,19 @@ func (w *workers[S, In, Out]) work(ctx context.Context, worker int) error {
 // next takes value i, or reports that there is none.
 func (w *workers[S, In, Out]) next(i int) (v In, ok bool) {
 	select {
-	case w.window <- struct{}{}:
 	case <-w.quit:
 		return v, false
-	}
-	v, ok = w.in.recv()
-	if !ok {
-		w.slots[i%len(w.slots)] <- slot[Out]{end: true}
-		return v, false
+	default:
 	}
 	select {
 	case <-w.quit:
-		drop(v)
 		return v, false
-	default:
-		return v, true
+	case w.window <- struct{}{}:
 	}
+	if v, ok = w.in.recv(); !ok {
+		w.slots[i%len(w.slots)] <- slot[Out]{end: true}
+	}
+	return v, ok
 }
 
 // do fills slot i, whatever fn does.
@@ -145,10 +142,7 @@ func (w *workers[S, In, Out]) do(i int, fn func() (Out, error)) {
 
 // collect sends the results on until the end or the first error.
 func (w *workers[S, In, Out]) collect() error {
-	defer func() {
-		w.stop()
-		w.in.stop()
-	}()
+	defer w.stop()
 	for i := 0; ; i++ {
 		r := <-w.slots[i%len(w.slots)]
 		if r.end || r.err != nil {
