@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"testing"
 
-	streams "github.com/reugn/go-streams"
 	"github.com/reugn/go-streams/flow"
 
 	"github.com/permafrost-ml/permafrost/stage"
@@ -78,7 +77,7 @@ func BenchmarkNative(b *testing.B) {
 				in.In() <- i
 			}
 		}()
-		var out streams.Flow = in.Via(flow.NewMap(func(v int) int { return v }, 1))
+		out := in.Via(flow.NewMap(func(v int) int { return v }, 1))
 		for range out.Out() { //nolint:revive // the elements are what is measured
 		}
 	}
