@@ -68,7 +68,7 @@
 // # Cost
 //
 // A value costs about a microsecond for each stage, most of it two goroutines
-// changing turns, and allocates nothing; [Tee] allocates for each branch after
+// changing turns, two for an ordered map, and allocates nothing; [Tee] allocates for each branch after
 // the first, and the adapters for each value that is no pointer. So send
 // batches.
 package stage
