@@ -22,11 +22,15 @@ token, and the vocabulary, a token a line, in raw DEFLATE.
 """
 
 import hashlib
+import os
 import pathlib
 import re
 import struct
 import sys
 import zlib
+
+# Read when numpy is loaded: more threads would round some sums differently.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 
