@@ -3,9 +3,9 @@ package cachesink
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
+	"slices"
+	"strings"
 
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
@@ -39,11 +39,34 @@ func Open(ctx context.Context, st Storage, mem memory.Allocator) (*Cache, error)
 	if mem == nil {
 		mem = memory.DefaultAllocator
 	}
-	m, _, err := readManifest(ctx, st)
+	m, top, err := readManifest(ctx, st)
 	if err != nil {
 		return nil, err
 	}
+	if top == 0 {
+		if err := ours(ctx, st); err != nil {
+			return nil, err
+		}
+	}
 	return &Cache{st: st, mem: mem, manifest: m}, nil
+}
+
+// ours refuses a place without a manifest that holds other things than a
+// fill which was never committed leaves.
+func ours(ctx context.Context, st Storage) error {
+	names, err := st.Top(ctx)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", st, err)
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, ".") || name == "lost+found" {
+			continue
+		}
+		if !slices.Contains([]string{"tmp", "encoders", "splits", "inputs", "sources", "manifests", manifestCopy}, name) {
+			return fmt.Errorf("%w: %s holds %q and no manifest", ErrForeign, st, name)
+		}
+	}
+	return nil
 }
 
 // Manifest returns the manifest that the cache was opened at. It must not be
@@ -102,15 +125,12 @@ func (c *Cache) Recall(ctx context.Context, key string) (*Split, error) {
 // split need not be in the manifest.
 func (c *Cache) Note(ctx context.Context, key string) (*SourceNote, error) {
 	b, err := store.ReadAll(ctx, c.st, sourcesDir+key+".json", maxNote)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read a source note of %s: %w", c.st, err)
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
 	}
 	var n SourceNote
-	if json.Unmarshal(b, &n) != nil {
-		return nil, nil // a damaged hint: the source is read instead
+	if err != nil || json.Unmarshal(b, &n) != nil {
+		return nil, nil // no hint, or a damaged one: the source is read instead
 	}
 	return &n, nil
 }

@@ -17,8 +17,15 @@ var (
 	// ErrKeyConflict is returned when one key stands for two contents.
 	ErrKeyConflict = errors.New("one key has two contents")
 	// ErrSchema is returned for a record batch without the columns that the
-	// stage reads, or with other types.
+	// stage reads, with other types, or with nulls where there can be none.
 	ErrSchema = errors.New("record batch has the wrong schema")
+	// ErrEmbeddings is returned when the embeddings written are not those of
+	// the objects that were emitted: in another order, too many, too few, or
+	// not finite.
+	ErrEmbeddings = errors.New("embeddings do not fit their objects")
+	// ErrBusy is returned when another process has begun a commit and not
+	// ended it in time.
+	ErrBusy = errors.New("another commit is under way")
 )
 
 func corrupt(name, format string, args ...any) error {

@@ -2,8 +2,6 @@ package cachesink
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -64,6 +62,9 @@ const (
 	DefaultBatchSize    = 32
 )
 
+// maxBatch bounds the objects of an object batch.
+const maxBatch = 1 << 20
+
 // FillStats counts what a fill has done.
 type FillStats struct {
 	Rows     int64 // samples read
@@ -113,7 +114,7 @@ type Fill struct {
 // encoderFill is the state of one encoder during a fill.
 type encoderFill struct {
 	Use
-	entry   Encoder // as it will stand in the manifest, without new shards
+	entry   Encoder // as it stood in the manifest at the start
 	base    int64   // rows stored before
 	table   idTable
 	keys    keyTable
@@ -123,19 +124,6 @@ type encoderFill struct {
 
 	mu    sync.Mutex
 	plans []*shardPlan // shards sent on, in order
-}
-
-// done returns the new shards in order, or an error while one is not
-// finished.
-func (e *encoderFill) done() ([]Shard, error) {
-	var out []Shard
-	for _, p := range e.plans {
-		if p.result == nil {
-			return nil, fmt.Errorf("cachesink: encoder %q: shard %s was not written", e.Name, p.name)
-		}
-		out = append(out, *p.result)
-	}
-	return out, nil
 }
 
 // Fill starts a fill on top of what the cache holds. It reads the ids of all
@@ -171,9 +159,11 @@ func (f *Fill) add(ctx context.Context, u Use) error {
 		u.BatchSize = DefaultBatchSize
 	}
 	switch {
-	case u.Name == "" || f.byName[u.Name] != nil:
-		return fmt.Errorf("cachesink: encoder %q is named twice or not at all", u.Name)
-	case len(u.Fingerprint) != 64 || u.Dim <= 0 || u.BatchSize < 1:
+	case !nameRule.MatchString(u.Name):
+		return fmt.Errorf("cachesink: encoder name %q: want small letters, digits and _, a letter first", u.Name)
+	case f.byName[u.Name] != nil:
+		return fmt.Errorf("cachesink: encoder %q is declared twice", u.Name)
+	case len(u.Fingerprint) != 64 || u.Dim <= 0 || u.Dim > maxDim || u.BatchSize < 1 || u.BatchSize > maxBatch:
 		return fmt.Errorf("cachesink: encoder %q: fingerprint %q, dimension %d, batch size %d", u.Name, u.Fingerprint, u.Dim, u.BatchSize)
 	}
 	e := &encoderFill{Use: u}
@@ -251,193 +241,6 @@ func (f *Fill) Rows() map[string]int64 {
 		out[w.cols.split] = w.rows
 	}
 	return out
-}
-
-// commitTries bounds how often a commit gives way to other processes.
-const commitTries = 100
-
-// Commit makes the fill count, after the group that ran its stages has ended
-// without an error. What other fills have committed in between stays. It
-// returns the manifest that holds this fill; where the cache held all of it
-// before, no new generation is made. The Cache it was started from then
-// stands at that manifest.
-func (f *Fill) Commit(ctx context.Context) (*Manifest, error) {
-	if f.ended || f.opts.DryRun {
-		return nil, errors.New("cachesink: commit of a fill that has ended or was a dry run")
-	}
-	defer f.Abort()
-	for _, w := range f.splits {
-		if err := w.finish(ctx); err != nil {
-			return nil, err
-		}
-	}
-	for range commitTries {
-		cur, top, err := readManifest(ctx, f.c.st)
-		if err != nil {
-			return nil, err
-		}
-		next, changed, err := f.merge(ctx, cur)
-		if err != nil {
-			return nil, err
-		}
-		if !changed {
-			f.c.manifest = cur
-			return cur, nil
-		}
-		err = next.commit(ctx, f.c.st, top+1)
-		if errors.Is(err, fs.ErrExist) {
-			continue // another fill was first: read again and merge
-		}
-		if err != nil {
-			return nil, err
-		}
-		f.c.manifest = next
-		return next, nil
-	}
-	return nil, fmt.Errorf("commit to %s: gave way to other fills %d times", f.c.st, commitTries)
-}
-
-// merge adds the fill to a manifest. Positions are those of this fill's view
-// (the shards at its start and its own after them); where the manifest has
-// other shards in between, the split files are written anew.
-func (f *Fill) merge(ctx context.Context, cur *Manifest) (next *Manifest, changed bool, err error) {
-	next = &Manifest{Format: FormatVersion, Encoders: slices.Clone(cur.Encoders), Splits: slices.Clone(cur.Splits)}
-	shifts := map[string][]segment{}
-	moved := false
-	for _, name := range f.names {
-		e := f.byName[name]
-		if !e.Cached {
-			continue
-		}
-		entry := next.Encoder(e.entry.Folder)
-		if entry == nil {
-			next.Encoders = append(next.Encoders, e.entry)
-			entry = &next.Encoders[len(next.Encoders)-1]
-			entry.Shards = nil
-			changed = true
-		}
-		done, err := e.done()
-		if err != nil {
-			return nil, false, err
-		}
-		shards := slices.Clone(entry.Shards)
-		for _, s := range done {
-			if !slices.ContainsFunc(shards, func(o Shard) bool { return o.ID == s.ID }) {
-				shards = append(shards, s)
-				changed = true
-			}
-		}
-		entry.Shards = append([]Shard{}, shards...)
-		segs, same, err := segments(slices.Concat(e.entry.Shards, done), shards)
-		if err != nil {
-			return nil, false, fmt.Errorf("encoder %q: %w", name, err)
-		}
-		shifts[name] = segs
-		moved = moved || !same
-	}
-	for _, w := range f.splits {
-		fp := w.fingerprint()
-		if next.Split(w.cols.split, fp) != nil {
-			continue
-		}
-		if moved {
-			if err := w.move(ctx, func(enc string, pos int64) int64 { return shift(shifts[enc], pos) }); err != nil {
-				return nil, false, err
-			}
-		}
-		s, err := f.publishSplit(ctx, next, w, fp)
-		if err != nil {
-			return nil, false, err
-		}
-		next.Splits = append(next.Splits, *s)
-		changed = true
-	}
-	if moved {
-		// The files now have the positions of cur; should this commit lose
-		// too, the next merge starts from there.
-		for _, name := range f.names {
-			if e := f.byName[name]; e.Cached {
-				e.entry.Shards = slices.Clone(next.Encoder(e.entry.Folder).Shards)
-				e.plans = nil
-			}
-		}
-	}
-	return next, changed, nil
-}
-
-// publishSplit names the files of a split. The folder's name comes from the
-// rows and from the shards that the positions count through.
-func (f *Fill) publishSplit(ctx context.Context, m *Manifest, w *splitWriter, fp string) (*Split, error) {
-	h := sha256.New()
-	fmt.Fprintf(h, "permafrost.splitfolder.v%d\n%s\n", FormatVersion, fp)
-	s := &Split{Name: w.cols.split, Fingerprint: fp, Kind: w.cols.kind, Rows: w.rows, Encoders: []SplitEncoder{}}
-	for _, name := range f.names {
-		e := f.byName[name]
-		se := SplitEncoder{Name: name, Fingerprint: e.Fingerprint, Input: e.Input, Objects: w.objects[name]}
-		if e.Cached {
-			se.Folder = e.entry.Folder
-			for _, sh := range m.Encoder(se.Folder).Shards {
-				fmt.Fprintln(h, sh.ID)
-			}
-		}
-		s.Encoders = append(s.Encoders, se)
-	}
-	tail := fmt.Sprintf("%s-%s", s.Name, hex.EncodeToString(h.Sum(nil))[:12])
-	s.Folder = "splits/" + tail
-	var err error
-	if s.Files, err = w.table.publish(ctx, s.Folder); err != nil {
-		return nil, err
-	}
-	if w.inputs != nil {
-		if s.Inputs, err = w.inputs.publish(ctx, "inputs/"+tail); err != nil {
-			return nil, err
-		}
-	}
-	return s, nil
-}
-
-// segment maps a run of positions to another.
-type segment struct{ from, to, rows int64 }
-
-// segments maps the positions of one list of shards to those of another that
-// holds them all.
-func segments(from, to []Shard) (segs []segment, same bool, err error) {
-	at := map[string]int64{}
-	var n int64
-	for _, s := range to {
-		if _, ok := at[s.ID]; !ok {
-			at[s.ID] = n
-		}
-		n += s.Rows
-	}
-	same = true
-	n = 0
-	for _, s := range from {
-		pos, ok := at[s.ID]
-		if !ok {
-			return nil, false, fmt.Errorf("shard %s was removed while the fill ran; run it again", s.Name)
-		}
-		same = same && pos == n
-		segs = append(segs, segment{n, pos, s.Rows})
-		n += s.Rows
-	}
-	return segs, same, nil
-}
-
-func shift(segs []segment, pos int64) int64 {
-	i, ok := slices.BinarySearchFunc(segs, pos, func(s segment, p int64) int {
-		switch {
-		case p < s.from:
-			return 1
-		case p >= s.from+s.rows:
-			return -1
-		}
-		return 0
-	})
-	if !ok {
-		return pos
-	}
-	return segs[i].to + pos - segs[i].from
 }
 
 // Abort drops what is not committed. Finished shards stay in the directory,

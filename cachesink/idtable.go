@@ -27,19 +27,12 @@ type idPart struct {
 const (
 	slotSize = 24
 	minSlots = 16
+	// mapSlots is the size from which memory lies outside the Go heap: below
+	// it a mapping of its own would waste most of its pages.
+	mapSlots = 1 << 16
 )
 
 func (t *idTable) len() int64 { return t.n }
-
-// lookup returns the position of id.
-func (t *idTable) lookup(id *[32]byte) (int64, bool) {
-	p := &t.parts[id[0]]
-	if p.n == 0 {
-		return 0, false
-	}
-	pos := binary.LittleEndian.Uint64(p.slot(id)[16:])
-	return int64(pos) - 1, pos != 0
-}
 
 // insert stores pos for an id that is not there; for one that is, it returns
 // the position stored before.

@@ -8,9 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Below this size a mapping of its own would waste most of its pages.
-const mapSlots = 1 << 16
-
 func allocSlots(n int) ([]byte, error) {
 	if n < mapSlots {
 		return make([]byte, n), nil

@@ -2,11 +2,10 @@ package cachesink
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -19,12 +18,12 @@ import (
 func (e *encoderFill) load(ctx context.Context, f *Fill, s Shard) error {
 	at := e.base
 	err := readFile(ctx, f.c.st, f.mem, s.File, func(rec arrow.Record) error {
-		ids, err := column[*array.FixedSizeBinary](rec, ColumnID)
+		ids, err := idColumn(rec)
 		if err != nil {
 			return err
 		}
-		for i := range ids.Len() {
-			if _, _, err := e.table.insert((*[32]byte)(ids.Value(i)), at); err != nil {
+		for ; len(ids) > 0; ids = ids[idBytes:] {
+			if _, _, err := e.table.insert((*[32]byte)(ids), at); err != nil {
 				return err
 			}
 			at++
@@ -183,6 +182,9 @@ func (ix *indexer) take(ctx context.Context, rec arrow.Record, emit func(int, *s
 			return err
 		}
 	}
+	if err := ix.w.cols.checkNulls(rec); err != nil {
+		return err
+	}
 	rows, err := column[*array.Int64](rec, ColumnRow)
 	if err != nil {
 		return err
@@ -336,8 +338,9 @@ func (f *Fill) sendShard(ctx context.Context, e *encoderFill, j *shardJob, emit 
 	if err != nil {
 		return err
 	}
+	ids, rows := p.ids, p.rows()
 	if ok {
-		p.result = &done
+		p.finish(done)
 	}
 	e.mu.Lock()
 	e.plans = append(e.plans, p)
@@ -345,15 +348,15 @@ func (f *Fill) sendShard(ctx context.Context, e *encoderFill, j *shardJob, emit 
 	if ok {
 		f.count(func(s *FillStats) {
 			es := s.Encoders[e.Name]
-			es.Resumed += p.rows()
+			es.Resumed += rows
 			s.Encoders[e.Name] = es
 		})
 		return nil
 	}
 	next := j.inputs.reader()
-	for at := 0; at < len(p.ids); at += e.BatchSize * idBytes {
-		ids := p.ids[at:min(at+e.BatchSize*idBytes, len(p.ids))]
-		rec, err := f.objectBatch(ids, next)
+	// p is the writer's from here on, its ids are not changed.
+	for batch := range slices.Chunk(ids, e.BatchSize*idBytes) {
+		rec, err := f.objectBatch(batch, next)
 		if err != nil {
 			return err
 		}
@@ -368,70 +371,15 @@ func (f *Fill) objectBatch(ids []byte, next func() ([]byte, error)) (arrow.Recor
 	b := array.NewRecordBuilder(f.mem, f.objects)
 	defer b.Release()
 	idCol, inCol := b.Field(0).(*array.FixedSizeBinaryBuilder), b.Field(1).(*array.BinaryBuilder)
-	for ; len(ids) > 0; ids = ids[idBytes:] {
+	for id := range slices.Chunk(ids, idBytes) {
 		input, err := next()
 		if err != nil {
 			return nil, err
 		}
-		idCol.Append(ids[:idBytes])
+		idCol.Append(id)
 		inCol.Append(input)
 	}
 	return b.NewRecord(), nil
-}
-
-// keyPlace is where a key was met.
-type keyPlace struct {
-	split int
-	row   int64
-	side  string
-}
-
-// keyTable holds for every key the content it stands for and where it was
-// first met: hashes only, 32 bytes a slot.
-type keyTable struct {
-	at    idTable // key -> number
-	facts []keyFact
-}
-
-type keyFact struct {
-	content uint64 // first bytes of the id
-	place   uint64 // split, side and row
-}
-
-// check remembers a new key and compares a known one.
-func (t *keyTable) check(key string, id *[32]byte, p keyPlace) (first keyPlace, ok bool, err error) {
-	h := sha256.Sum256([]byte(key))
-	n, fresh, err := t.at.insert(&h, t.at.len())
-	if err != nil {
-		return first, false, err
-	}
-	content := binary.LittleEndian.Uint64(id[8:])
-	if fresh {
-		t.facts = append(t.facts, keyFact{content, p.pack()})
-		return p, true, nil
-	}
-	return unpackPlace(t.facts[n].place), t.facts[n].content == content, nil
-}
-
-func (t *keyTable) close() {
-	t.at.close()
-	t.facts = nil
-}
-
-func (p keyPlace) pack() uint64 {
-	side := uint64(0)
-	if p.side != "" {
-		side = uint64(p.side[0]-'a') + 1
-	}
-	return uint64(p.split)<<48 | side<<46 | uint64(p.row)
-}
-
-func unpackPlace(v uint64) keyPlace {
-	p := keyPlace{split: int(v >> 48), row: int64(v & (1<<46 - 1))}
-	if side := v >> 46 & 3; side > 0 {
-		p.side = string(rune('a' + side - 1))
-	}
-	return p
 }
 
 // bitmap is a set of small non-negative numbers.

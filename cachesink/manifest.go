@@ -28,6 +28,8 @@ const (
 	// maxManifest bounds what is read of a manifest; 100,000 shards are
 	// about 30 MB.
 	maxManifest = 1 << 30
+	// maxDim bounds the values of an embedding.
+	maxDim = 1 << 24
 )
 
 // Manifest is a commit point: all that the cache holds. A directory's state
@@ -197,13 +199,40 @@ func (m *Manifest) encode() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// ParseManifest reads a manifest strictly: every field known, every name
-// inside the directory, the digest right.
+// digestField is the end of every manifest, of whatever format version, but
+// for the digest itself: SHA-256 of the bytes before the digest and two more,
+// `"` and "\n}". It is checked first, so that damage is never taken for
+// another version.
+var (
+	digestField = []byte(`"digest": "`)
+	digestEnd   = []byte("\"\n}\n")
+)
+
+func digestHolds(b []byte) bool {
+	n := len(b) - len(digestEnd) - 2*sha256.Size
+	if n < len(digestField) || !bytes.HasSuffix(b, digestEnd) || !bytes.HasSuffix(b[:n], digestField) {
+		return false
+	}
+	h := sha256.New()
+	h.Write(b[:n])
+	h.Write(digestEnd[:len(digestEnd)-1])
+	return hex.EncodeToString(h.Sum(nil)) == string(b[n:n+2*sha256.Size])
+}
+
+// ParseManifest reads a manifest strictly: the digest right, every field
+// known, every name inside the directory. One of a later format version is
+// ErrForeign, anything else ErrCorrupt.
 func ParseManifest(b []byte) (*Manifest, error) {
+	if !digestHolds(b) {
+		return nil, fmt.Errorf("%w: the manifest's digest does not hold", ErrCorrupt)
+	}
 	var head struct {
 		Format int `json:"format"`
 	}
-	if json.Unmarshal(b, &head) == nil && head.Format > FormatVersion {
+	if err := json.Unmarshal(b, &head); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if head.Format > FormatVersion {
 		return nil, fmt.Errorf("%w: format version %d, this program reads up to %d", ErrForeign, head.Format, FormatVersion)
 	}
 	var m Manifest
@@ -212,13 +241,9 @@ func ParseManifest(b []byte) (*Manifest, error) {
 	if err := dec.Decode(&m); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	if m.Format < 1 {
-		return nil, fmt.Errorf("%w: no format version", ErrForeign)
-	}
-	digest := m.Digest
-	again, err := m.encode()
-	if err != nil || m.Digest != digest || !bytes.Equal(again, b) {
-		return nil, fmt.Errorf("%w: the manifest's digest does not hold", ErrCorrupt)
+	// Another spelling of the same values would be another program's.
+	if again, err := m.encode(); err != nil || !bytes.Equal(again, b) {
+		return nil, fmt.Errorf("%w: the manifest is not in its one spelling", ErrCorrupt)
 	}
 	if err := m.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
@@ -226,37 +251,94 @@ func ParseManifest(b []byte) (*Manifest, error) {
 	return &m, nil
 }
 
+// maxFile bounds sizes and numbers of rows, so that sums of them stay in
+// range.
+const maxFile = 1 << 48
+
+func (f File) check() error {
+	digest, err := hex.DecodeString(f.Sum)
+	if !fs.ValidPath(f.Name) || f.Rows < 0 || f.Rows > maxFile || f.Bytes < 0 || f.Bytes > maxFile || err != nil || len(digest) != sha256.Size {
+		return fmt.Errorf("bad file entry %q", f.Name)
+	}
+	return nil
+}
+
 // check holds a manifest whose digest is right to the rules that the rest of
 // the package relies on.
 func (m *Manifest) check() error {
+	if m.Format < 1 {
+		return fmt.Errorf("format version %d", m.Format)
+	}
 	for f := range m.files() {
-		if !fs.ValidPath(f.Name) || f.Rows < 0 || f.Bytes < 0 {
-			return fmt.Errorf("bad file entry %q", f.Name)
+		if err := f.check(); err != nil {
+			return err
 		}
 	}
+	folders := map[string]bool{}
 	for _, e := range m.Encoders {
-		if e.Dim <= 0 || e.Dim > 1<<24 || e.DType != Float32 {
-			return fmt.Errorf("encoder %q: dimension %d, dtype %q", e.Name, e.Dim, e.DType)
+		if err := e.check(); err != nil {
+			return fmt.Errorf("encoder %q: %w", e.Name, err)
 		}
+		if folders[e.Folder] {
+			return fmt.Errorf("two encoders in %q", e.Folder)
+		}
+		folders[e.Folder] = true
 	}
+	type key struct{ name, fingerprint string }
+	splits := map[key]bool{}
 	for _, s := range m.Splits {
-		if s.Kind != Group && s.Kind != Pair {
-			return fmt.Errorf("split %q: kind %q", s.Name, s.Kind)
+		k := key{s.Name, s.Fingerprint}
+		if splits[k] {
+			return fmt.Errorf("two splits %q of the fingerprint %.12s", s.Name, s.Fingerprint)
 		}
-		var rows int64
-		for _, f := range s.Files {
-			rows += f.Rows
-		}
-		if rows != s.Rows {
-			return fmt.Errorf("split %q: %d rows in its files, not %d", s.Name, rows, s.Rows)
-		}
-		for _, e := range s.Encoders {
-			if e.Folder != "" && m.Encoder(e.Folder) == nil {
-				return fmt.Errorf("split %q: no encoder folder %q", s.Name, e.Folder)
-			}
+		splits[k] = true
+		if err := s.check(folders); err != nil {
+			return fmt.Errorf("split %q: %w", s.Name, err)
 		}
 	}
 	return nil
+}
+
+func (e *Encoder) check() error {
+	if !nameRule.MatchString(e.Name) || e.Dim <= 0 || e.Dim > maxDim || e.DType != Float32 {
+		return fmt.Errorf("dimension %d, dtype %q", e.Dim, e.DType)
+	}
+	ids := map[string]bool{}
+	for _, s := range e.Shards {
+		if len(s.ID) != 2*sha256.Size || ids[s.ID] {
+			return fmt.Errorf("shard id %q, or it comes twice", s.ID)
+		}
+		ids[s.ID] = true
+	}
+	return nil
+}
+
+func (s *Split) check(folders map[string]bool) error {
+	if !nameRule.MatchString(s.Name) || s.Kind != Group && s.Kind != Pair {
+		return fmt.Errorf("kind %q", s.Kind)
+	}
+	stored := true
+	for _, e := range s.Encoders {
+		if e.Folder == "" {
+			stored = false
+		} else if !folders[e.Folder] {
+			return fmt.Errorf("no encoder folder %q", e.Folder)
+		}
+	}
+	if rowsOf(s.Files) != s.Rows {
+		return fmt.Errorf("%d rows in its files, not %d", rowsOf(s.Files), s.Rows)
+	}
+	if !stored && rowsOf(s.Inputs) != s.Rows {
+		return fmt.Errorf("%d rows of inputs, not %d", rowsOf(s.Inputs), s.Rows)
+	}
+	return nil
+}
+
+func rowsOf(files []File) (n int64) {
+	for _, f := range files {
+		n += f.Rows
+	}
+	return n
 }
 
 func manifestName(generation int64) string {
@@ -264,39 +346,43 @@ func manifestName(generation int64) string {
 }
 
 // readManifest returns the highest generation, and the highest number that
-// is taken. A manifest gets its name when it is complete, so one that cannot
-// be read is damage, never a commit cut short: an older generation is not
-// served in its place. An empty store has generation 0.
+// is taken: a higher one where a commit has begun and its file has not come.
+// A manifest gets its name when it is complete, so one that cannot be read
+// is damage, never a commit cut short: an older generation is not served in
+// its place. An empty store has generation 0.
 func readManifest(ctx context.Context, st store.Store) (*Manifest, int64, error) {
 	list, err := st.List(ctx, manifestsDir)
 	if err != nil {
 		return nil, 0, fmt.Errorf("list the manifests of %s: %w", st, err)
 	}
-	var top int64
-	for _, info := range slices.Backward(list) {
-		name := strings.TrimSuffix(info.Name, store.ClaimSuffix)
-		gen, err := strconv.ParseInt(strings.TrimSuffix(path.Base(name), ".json"), 10, 64)
-		if err != nil || gen < 1 || manifestName(gen) != name {
-			continue
+	var gen, top int64
+	for _, info := range list {
+		name, claim := strings.CutSuffix(info.Name, store.ClaimSuffix)
+		n, err := strconv.ParseInt(strings.TrimSuffix(path.Base(name), ".json"), 10, 64)
+		if err != nil || n < 1 || manifestName(n) != name {
+			continue // not ours
 		}
-		top = max(top, gen)
-		if name != info.Name {
-			continue // a claim: the number is taken, whether its file came or not
+		top = max(top, n)
+		if !claim {
+			gen = max(gen, n)
 		}
-		b, err := store.ReadAll(ctx, st, name, maxManifest)
-		if err != nil {
-			return nil, 0, fmt.Errorf("read manifest %s of %s: %w", name, st, err)
-		}
-		m, err := ParseManifest(b)
-		if err == nil && m.Generation != gen {
-			err = fmt.Errorf("%w: it says generation %d", ErrCorrupt, m.Generation)
-		}
-		if err != nil {
-			return nil, 0, fmt.Errorf("manifest %s of %s: %w", name, st, err)
-		}
-		return m, top, nil
 	}
-	return &Manifest{Format: FormatVersion, Encoders: []Encoder{}, Splits: []Split{}}, top, nil
+	if gen == 0 {
+		return &Manifest{Format: FormatVersion, Encoders: []Encoder{}, Splits: []Split{}}, top, nil
+	}
+	name := manifestName(gen)
+	b, err := store.ReadAll(ctx, st, name, maxManifest)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read %s of %s: %w", name, st, err)
+	}
+	m, err := ParseManifest(b)
+	if err == nil && m.Generation != gen {
+		err = fmt.Errorf("%w: it says generation %d", ErrCorrupt, m.Generation)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read %s of %s: %w", name, st, err)
+	}
+	return m, top, nil
 }
 
 // commit writes m as the given generation, or fails with fs.ErrExist.

@@ -2,6 +2,8 @@ package cachesink
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -17,6 +19,7 @@ const (
 	MetaFingerprint = "permafrost.fingerprint" // schema of a shard: the encoder's fingerprint
 	MetaSpec        = "permafrost.spec"        // schema of a shard: the declared fields, JSON
 	MetaDType       = "permafrost.dtype"       // schema of a shard: dtype of the stored values
+	MetaBatchSize   = "permafrost.batch_size"  // schema of a shard: objects an object batch
 	MetaRole        = "permafrost.role"        // field of a sample batch: RoleKey, RoleID, RoleInput
 	MetaSide        = "permafrost.side"        // field of a sample batch: "a" or "b", empty for groups
 )
@@ -97,10 +100,10 @@ func EmbeddingSchema(dim int) *arrow.Schema {
 }
 
 // shardSchema adds to [EmbeddingSchema] what a file says of itself.
-func shardSchema(e *Encoder, spec string) *arrow.Schema {
+func shardSchema(e *Encoder, spec string, batchSize int) *arrow.Schema {
 	md := arrow.NewMetadata(
-		[]string{MetaFormat, MetaEncoder, MetaFingerprint, MetaSpec, MetaDType},
-		[]string{fmt.Sprint(FormatVersion), e.Name, e.Fingerprint, spec, e.DType})
+		[]string{MetaFormat, MetaEncoder, MetaFingerprint, MetaSpec, MetaDType, MetaBatchSize},
+		[]string{fmt.Sprint(FormatVersion), e.Name, e.Fingerprint, spec, e.DType, fmt.Sprint(batchSize)})
 	return arrow.NewSchema(EmbeddingSchema(e.Dim).Fields(), &md)
 }
 
@@ -132,30 +135,24 @@ func (u *sampleUse) column(role string) (*int, arrow.DataType) {
 	return nil, nil
 }
 
+// nameRule is what names of encoders and splits must match: they become
+// names of folders, those of encoders also of columns.
+var nameRule = regexp.MustCompile(`^[a-z][a-z0-9_]{0,127}$`)
+
 // parseSampleSchema checks the schema that the package documentation gives
 // for sample batches.
 func parseSampleSchema(s *arrow.Schema) (*sampleColumns, error) {
 	md := s.Metadata()
 	c := &sampleColumns{split: metaValue(md, MetaSplit), kind: Kind(metaValue(md, MetaKind))}
-	if c.split == "" || c.kind != Group && c.kind != Pair {
-		return nil, fmt.Errorf("%w: no %s or %s", ErrSchema, MetaSplit, MetaKind)
+	if c.kind != Group && c.kind != Pair {
+		return nil, fmt.Errorf("%w: %s is %q, neither group nor pair", ErrSchema, MetaKind, c.kind)
 	}
-	need := map[string]arrow.DataType{ColumnRow: arrow.PrimitiveTypes.Int64}
-	if c.kind == Pair {
-		need[ColumnScore] = arrow.PrimitiveTypes.Float32
+	if !nameRule.MatchString(c.split) {
+		return nil, fmt.Errorf("%w: %s is %q, want small letters, digits and _, a letter first", ErrSchema, MetaSplit, c.split)
 	}
 	for i, f := range s.Fields() {
-		if want, ok := need[f.Name]; ok {
-			if !arrow.TypeEqual(f.Type, want) {
-				return nil, fmt.Errorf("%w: column %q is %v, not %v", ErrSchema, f.Name, f.Type, want)
-			}
-			delete(need, f.Name)
-		}
 		role := metaValue(f.Metadata, MetaRole)
 		if role == "" {
-			if !storable(f.Type) {
-				return nil, fmt.Errorf("%w: column %q is %v", ErrSchema, f.Name, f.Type)
-			}
 			c.plain = append(c.plain, i)
 			continue
 		}
@@ -165,20 +162,74 @@ func parseSampleSchema(s *arrow.Schema) (*sampleColumns, error) {
 		}
 		u := &c.uses[len(c.uses)-1]
 		at, want := u.column(role)
-		if at == nil || !arrow.TypeEqual(f.Type, want) {
+		if at == nil || *at >= 0 || !arrow.TypeEqual(f.Type, want) {
 			return nil, fmt.Errorf("%w: column %q is %v in the role %q", ErrSchema, f.Name, f.Type, role)
 		}
 		*at = i
 	}
-	for name := range need {
-		return nil, fmt.Errorf("%w: no column %q", ErrSchema, name)
-	}
 	for _, u := range c.uses {
-		if u.key < 0 || u.id < 0 || u.input < 0 {
-			return nil, fmt.Errorf("%w: encoder %q lacks its key, id or input", ErrSchema, u.encoder)
+		if u.key < 0 || u.id < 0 || u.input < 0 || !slices.Contains(c.kind.Sides(), u.side) {
+			return nil, fmt.Errorf("%w: encoder %q, side %q: no such side, or without key, id or input", ErrSchema, u.encoder, u.side)
 		}
 	}
-	return c, nil
+	return c, c.checkPlain(s)
+}
+
+// fixed returns the columns that every split of a kind has, with the types
+// that they may have.
+func (k Kind) fixed() map[string][]arrow.Type {
+	m := map[string][]arrow.Type{ColumnRow: {arrow.INT64}}
+	if k == Group {
+		m[ColumnLabel] = []arrow.Type{arrow.STRING, arrow.INT64}
+		return m
+	}
+	m[ColumnScore] = []arrow.Type{arrow.FLOAT32}
+	m[ColumnSubgroup] = []arrow.Type{arrow.STRING, arrow.INT64}
+	return m
+}
+
+// checkPlain holds the columns without a role to their names and types.
+func (c *sampleColumns) checkPlain(s *arrow.Schema) error {
+	var encoders []string
+	for _, u := range c.uses {
+		encoders = append(encoders, u.encoder)
+	}
+	need := c.kind.fixed()
+	seen := map[string]bool{}
+	for _, i := range c.plain {
+		f := s.Field(i)
+		want, fixed := need[f.Name]
+		switch {
+		case seen[f.Name]:
+			return fmt.Errorf("%w: two columns %q", ErrSchema, f.Name)
+		case fixed && !slices.Contains(want, f.Type.ID()), !storable(f.Type):
+			return fmt.Errorf("%w: column %q is %v", ErrSchema, f.Name, f.Type)
+		case !fixed && ReservedColumn(f.Name, encoders):
+			return fmt.Errorf("%w: column %q has the name of one that the cache makes", ErrSchema, f.Name)
+		}
+		seen[f.Name] = true
+	}
+	for name := range need {
+		if !seen[name] {
+			return fmt.Errorf("%w: no column %q", ErrSchema, name)
+		}
+	}
+	return nil
+}
+
+// checkNulls refuses nulls outside of kept columns.
+func (c *sampleColumns) checkNulls(rec arrow.Record) error {
+	fixed := c.kind.fixed()
+	for i, a := range rec.Columns() {
+		if a.NullN() == 0 {
+			continue
+		}
+		f := rec.Schema().Field(i)
+		if _, ok := fixed[f.Name]; ok || metaValue(f.Metadata, MetaRole) != "" {
+			return fmt.Errorf("%w: split %q: nulls in column %q", ErrSchema, c.split, f.Name)
+		}
+	}
+	return nil
 }
 
 // storable says which types a split's plain columns may have.
@@ -217,6 +268,24 @@ func columnNames(s *arrow.Schema) string {
 		names[i] = f.Name
 	}
 	return strings.Join(names, ", ")
+}
+
+// idColumn returns the object ids of a record batch, 32 bytes each. They
+// share its memory.
+func idColumn(rec arrow.Record) ([]byte, error) {
+	a, err := column[*array.FixedSizeBinary](rec, ColumnID)
+	if err != nil {
+		return nil, err
+	}
+	if !arrow.TypeEqual(a.DataType(), IDType) || a.NullN() > 0 {
+		return nil, fmt.Errorf("%w: ids are %v, with %d nulls", ErrSchema, a.DataType(), a.NullN())
+	}
+	buf := a.Data().Buffers()[1]
+	if a.Len() == 0 || buf == nil {
+		return nil, nil
+	}
+	off := a.Data().Offset()
+	return buf.Bytes()[off*idBytes : (off+a.Len())*idBytes], nil
 }
 
 // Vectors returns the values of an embedding column, row by row, and their

@@ -1,6 +1,7 @@
 package cachesink
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -35,6 +36,9 @@ type shardPlan struct {
 
 func (p *shardPlan) rows() int64 { return int64(len(p.ids) / idBytes) }
 
+// finish notes that the shard is there; its ids are no longer needed.
+func (p *shardPlan) finish(s Shard) { p.result, p.ids = &s, nil }
+
 // shardID hashes all that decides the shard's bytes: the encoder, how it is
 // stored and batched, and the ordered objects.
 func shardID(e *Encoder, batchSize int, ids []byte) string {
@@ -65,37 +69,36 @@ func batchRows(dim int) int {
 }
 
 // shardWriter gathers embeddings into record batches of one size, whatever
-// the batches they come in.
+// the batches they come in, and writes one shard after the other.
 type shardWriter struct {
-	*fileWriter
-	schema *arrow.Schema
-	dim    int
-	n      int // rows gathered
-	ids    *memory.Buffer
-	vecs   *memory.Buffer
+	*fileWriter // of the open shard; nil between two
+	st          store.Store
+	mem         memory.Allocator
+	schema      *arrow.Schema
+	dim         int
+	n           int // rows gathered
+	ids         *memory.Buffer
+	vecs        *memory.Buffer
 }
 
-func newShardWriter(ctx context.Context, st store.Store, mem memory.Allocator, e *Encoder) (*shardWriter, error) {
+func newShardWriter(st store.Store, mem memory.Allocator, e *Encoder, batchSize int) (*shardWriter, error) {
 	spec, err := json.Marshal(e.Spec)
 	if err != nil {
 		return nil, err
 	}
-	schema := shardSchema(e, string(spec))
-	file, err := newFileWriter(ctx, st, mem, schema)
-	if err != nil {
-		return nil, err
-	}
-	w := &shardWriter{fileWriter: file, schema: schema, dim: e.Dim}
-	w.alloc()
+	w := &shardWriter{st: st, mem: mem, schema: shardSchema(e, string(spec), batchSize), dim: e.Dim}
+	w.ids, w.vecs = memory.NewResizableBuffer(mem), memory.NewResizableBuffer(mem)
 	return w, nil
 }
 
-func (w *shardWriter) alloc() {
-	rows := batchRows(w.dim)
-	w.ids, w.vecs = memory.NewResizableBuffer(w.mem), memory.NewResizableBuffer(w.mem)
-	w.ids.Reserve(rows * idBytes)
-	w.vecs.Reserve(rows * w.dim * 4)
+// open starts a shard of that many rows.
+func (w *shardWriter) open(ctx context.Context, rows int64) (err error) {
 	w.n = 0
+	room := int(min(rows, int64(batchRows(w.dim))))
+	w.ids.Reserve(room * idBytes)
+	w.vecs.Reserve(room * w.dim * 4)
+	w.fileWriter, err = newFileWriter(ctx, w.st, w.mem, w.schema)
+	return err
 }
 
 // append copies rows in.
@@ -109,7 +112,7 @@ func (w *shardWriter) append(ids []byte, vecs []float32) error {
 		w.n += k
 		ids, vecs = ids[k*idBytes:], vecs[k*w.dim:]
 		if w.n == batchRows(w.dim) {
-			if err := w.flush(); err != nil {
+			if err := w.flushTo(w.fileWriter); err != nil {
 				return err
 			}
 		}
@@ -117,7 +120,7 @@ func (w *shardWriter) append(ids []byte, vecs []float32) error {
 	return nil
 }
 
-func (w *shardWriter) flush() error {
+func (w *shardWriter) flushTo(file *fileWriter) error {
 	if w.n == 0 {
 		return nil
 	}
@@ -133,32 +136,39 @@ func (w *shardWriter) flush() error {
 	rec := array.NewRecord(w.schema, []arrow.Array{a, b}, int64(w.n))
 	defer rec.Release()
 	w.n = 0
-	return w.write(rec)
+	return file.write(rec)
 }
 
-func (w *shardWriter) free() {
+// close ends the file and gives it the shard's name. A good file that
+// another fill has published in the meantime stays as it is.
+func (w *shardWriter) close(ctx context.Context, p *shardPlan) (Shard, error) {
+	file := w.fileWriter
+	w.fileWriter = nil
+	s, err := func() (Shard, error) {
+		if err := w.flushTo(file); err != nil {
+			return Shard{}, err
+		}
+		if err := file.finish(); err != nil {
+			return Shard{}, err
+		}
+		if s, ok, err := adopt(ctx, w.st, w.mem, p); ok || err != nil {
+			return s, err
+		}
+		f, err := file.publish(ctx, p.name)
+		return Shard{ID: p.id, File: f}, err
+	}()
+	return s, errors.Join(err, file.abort())
+}
+
+// drop ends an open shard without a name, and frees the writer's memory.
+func (w *shardWriter) drop() (err error) {
+	if w.fileWriter != nil {
+		err = w.abort()
+		w.fileWriter = nil
+	}
 	w.ids.Release()
 	w.vecs.Release()
-}
-
-// close ends the file and gives it the shard's name.
-func (w *shardWriter) close(ctx context.Context, p *shardPlan) (Shard, error) {
-	err := w.flush()
-	if err == nil {
-		err = w.finish()
-	}
-	w.free()
-	if err != nil {
-		return Shard{}, errors.Join(err, w.abort())
-	}
-	f, err := w.publish(ctx, p.name)
-	return Shard{ID: p.id, File: f}, errors.Join(err, w.abort())
-}
-
-// drop ends the file without a name.
-func (w *shardWriter) drop() error {
-	w.free()
-	return w.abort()
+	return err
 }
 
 // adopt looks for a finished file of a planned shard that an earlier fill
@@ -169,24 +179,21 @@ func adopt(ctx context.Context, st store.Store, mem memory.Allocator, p *shardPl
 	if err != nil {
 		return Shard{}, false, ctx.Err() // most often: there is none
 	}
-	blocks := (info.Size + sumBlock - 1) / sumBlock
-	sums, err := store.ReadAll(ctx, st, p.name+sumSuffix, 4*blocks)
+	sums, err := store.ReadAll(ctx, st, p.name+sumSuffix, sumBytes(info.Size))
 	if err != nil {
 		return Shard{}, false, ctx.Err()
 	}
 	f := File{Name: p.name, Rows: p.rows(), Bytes: info.Size, Sum: sumDigest(sums)}
-	at := 0
+	rest := p.ids
 	err = readFile(ctx, st, mem, f, func(rec arrow.Record) error {
-		ids, err := column[*array.FixedSizeBinary](rec, ColumnID)
+		ids, err := idColumn(rec)
 		if err != nil {
 			return err
 		}
-		for i := range ids.Len() {
-			if at+idBytes > len(p.ids) || string(ids.Value(i)) != string(p.ids[at:at+idBytes]) {
-				return corrupt(p.name, "object %d is not the planned one", at/idBytes)
-			}
-			at += idBytes
+		if !bytes.HasPrefix(rest, ids) {
+			return corrupt(p.name, "its objects are not the planned ones")
 		}
+		rest = rest[len(ids):]
 		return nil
 	})
 	if err != nil {

@@ -21,6 +21,7 @@ type SplitReader struct {
 	inputs arrow.Record  // all columns of the input files, nil without any
 	cols   []gatherColumn
 	tables map[string]*Table
+	shared bool // rows and inputs are another reader's
 }
 
 // gatherColumn says where a column of a gathered batch comes from.
@@ -137,13 +138,13 @@ func (r *SplitReader) layout() error {
 				break // an empty split has no files and so no columns
 			}
 			if e.Folder == "" {
+				if r.inputs == nil {
+					return corrupt(r.split.Folder, "no inputs of encoder %q", e.Name)
+				}
 				name := EncoderColumn(e.Name, side, RoleInput)
 				col, err := column[*array.Binary](r.inputs, name)
 				if err != nil {
 					return err
-				}
-				if int64(col.Len()) != r.split.Rows {
-					return corrupt(r.split.Inputs[0].Name, "%d rows, the split has %d", col.Len(), r.split.Rows)
 				}
 				fields = append(fields, arrow.Field{Name: name, Type: arrow.BinaryTypes.Binary})
 				r.cols = append(r.cols, gatherColumn{from: col})
@@ -186,10 +187,10 @@ func (r *SplitReader) Columns() arrow.Record { return r.rows }
 
 // Select returns a reader of the same split whose batches have only the
 // named columns, in the order of Schema. It shares the memory of r, which
-// must live as long, and needs no Release.
+// must live as long; its Release frees nothing.
 func (r *SplitReader) Select(names ...string) (*SplitReader, error) {
 	out := *r
-	out.cols = nil
+	out.cols, out.shared = nil, true
 	var fields []arrow.Field
 	for i, f := range r.schema.Fields() {
 		if slices.Contains(names, f.Name) {
@@ -266,6 +267,9 @@ func (t *Table) column(mem memory.Allocator, pos []int64) (arrow.Array, error) {
 
 // Release frees what the reader has loaded, the shared tables left out.
 func (r *SplitReader) Release() {
+	if r.shared {
+		return
+	}
 	for _, rec := range []arrow.Record{r.rows, r.inputs} {
 		if rec != nil {
 			rec.Release()

@@ -32,6 +32,7 @@ type tableWriter struct {
 	pending []arrow.Record
 	rows    int64 // pending
 	files   []*fileWriter
+	named   []File // the entries of the files, once they are published
 }
 
 // write takes rec's rows; rec is borrowed.
@@ -93,8 +94,12 @@ func (w *tableWriter) finish(ctx context.Context) error {
 	return nil
 }
 
-// publish names the files folder/00000.arrow, ...
+// publish names the files folder/00000.arrow, ... A second call returns what
+// the first did: the folder's name follows from the files.
 func (w *tableWriter) publish(ctx context.Context, folder string) ([]File, error) {
+	if w.named != nil {
+		return w.named, nil
+	}
 	out := make([]File, len(w.files))
 	for i, f := range w.files {
 		var err error
@@ -102,8 +107,33 @@ func (w *tableWriter) publish(ctx context.Context, folder string) ([]File, error
 			return nil, err
 		}
 	}
+	w.named = out
 	return out, nil
 }
+
+// each reads the finished files back, published or not.
+func (w *tableWriter) each(ctx context.Context, fn func(arrow.Record) error) error {
+	for i, f := range w.files {
+		if w.named != nil {
+			if err := readFile(ctx, w.st, w.mem, w.named[i], fn); err != nil {
+				return err
+			}
+			continue
+		}
+		r := &checkedReader{r: unnamed{f}, name: "a file not yet named", sums: f.done, at: -1}
+		if _, err := readIPC(ctx, r, w.mem, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unnamed lets a finished file without a name be read.
+type unnamed struct{ *fileWriter }
+
+func (u unnamed) ReadAt(b []byte, off int64) (int, error) { return u.file.ReadAt(b, off) }
+func (u unnamed) Size() int64                             { return u.fileWriter.sums.size }
+func (u unnamed) Close() error                            { return nil }
 
 func (w *tableWriter) abort() (err error) {
 	w.drop()
@@ -181,6 +211,9 @@ func newSplitWriter(f *Fill, in *arrow.Schema, cols *sampleColumns) (*splitWrite
 		}
 	}
 	names := map[string]bool{}
+	for _, u := range cols.uses {
+		names[EncoderColumn(u.encoder, u.side, "")] = true // in replayed batches
+	}
 	for _, fd := range fields {
 		if names[fd.Name] {
 			return nil, fmt.Errorf("%w: split %q would have two columns %q", ErrSchema, cols.split, fd.Name)
@@ -323,42 +356,45 @@ func (w *splitWriter) abort() error {
 	return err
 }
 
-// move rewrites the positions: new = shift(encoder, old).
-func (w *splitWriter) move(ctx context.Context, shift func(encoder string, pos int64) int64) error {
-	next := &tableWriter{st: w.table.st, mem: w.table.mem, schema: w.table.schema}
-	for _, f := range w.table.files {
-		r := &checkedReader{r: sizedWriter{f}, name: "a split file not yet named", sums: f.done, at: -1}
-		_, err := readIPC(ctx, r, w.table.mem, func(rec arrow.Record) error {
-			cols := slices.Clone(rec.Columns())
-			for _, p := range w.posCols {
-				old := rec.Column(p.column).(*array.Int64).Int64Values()
-				moved := make([]int64, len(old))
-				for i, at := range old {
-					moved[i] = shift(p.encoder, at)
-				}
-				a := int64Array(moved)
-				defer a.Release()
-				cols[p.column] = a
-			}
-			out := array.NewRecord(w.table.schema, cols, rec.NumRows())
-			defer out.Release()
-			return next.write(ctx, out)
-		})
-		if err != nil {
-			return errors.Join(fmt.Errorf("move positions of split %q: %w", w.cols.split, err), next.abort())
+// sums returns the digests of the finished files.
+func (w *splitWriter) sums() (out []string) {
+	for _, t := range []*tableWriter{w.table, w.inputs} {
+		if t == nil {
+			continue
+		}
+		for _, f := range t.files {
+			out = append(out, sumDigest(f.done))
 		}
 	}
-	if err := next.finish(ctx); err != nil {
-		return errors.Join(err, next.abort())
+	return out
+}
+
+// move writes the files anew with new positions.
+func (w *splitWriter) move(ctx context.Context, shift func(encoder string, pos int64) int64) error {
+	next := &tableWriter{st: w.table.st, mem: w.table.mem, schema: w.table.schema}
+	err := w.table.each(ctx, func(rec arrow.Record) error {
+		cols := slices.Clone(rec.Columns())
+		for _, p := range w.posCols {
+			old := rec.Column(p.column).(*array.Int64).Int64Values()
+			moved := make([]int64, len(old))
+			for i, at := range old {
+				moved[i] = shift(p.encoder, at)
+			}
+			a := int64Array(moved)
+			defer a.Release()
+			cols[p.column] = a
+		}
+		out := array.NewRecord(w.table.schema, cols, rec.NumRows())
+		defer out.Release()
+		return next.write(ctx, out)
+	})
+	if err == nil {
+		err = next.finish(ctx)
 	}
-	err := w.table.abort()
+	if err != nil {
+		return errors.Join(fmt.Errorf("move positions of split %q: %w", w.cols.split, err), next.abort())
+	}
+	err = w.table.abort()
 	w.table = next
 	return err
 }
-
-// sizedWriter lets a finished, unnamed file be read.
-type sizedWriter struct{ *fileWriter }
-
-func (s sizedWriter) ReadAt(b []byte, off int64) (int, error) { return s.file.ReadAt(b, off) }
-func (s sizedWriter) Size() int64                             { return s.sums.size }
-func (s sizedWriter) Close() error                            { return nil }

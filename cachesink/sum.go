@@ -98,19 +98,21 @@ func openChecked(ctx context.Context, st store.Store, f File) (*checkedReader, e
 }
 
 func readSums(ctx context.Context, st store.Store, f File) ([]byte, error) {
-	blocks := (f.Bytes + sumBlock - 1) / sumBlock
-	sums, err := store.ReadAll(ctx, st, f.Name+sumSuffix, 4*blocks)
-	if errors.Is(err, fs.ErrNotExist) {
+	size := sumBytes(f.Bytes)
+	sums, err := store.ReadAll(ctx, st, f.Name+sumSuffix, size)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, corrupt(f.Name+sumSuffix, "the file is gone")
-	}
-	if err != nil {
+	case err != nil && !errors.Is(err, store.ErrTooLarge):
 		return nil, err
-	}
-	if int64(len(sums)) != 4*blocks || sumDigest(sums) != f.Sum {
+	case err != nil || int64(len(sums)) != size || sumDigest(sums) != f.Sum:
 		return nil, corrupt(f.Name+sumSuffix, "the checksums are not the manifest's")
 	}
 	return sums, nil
 }
+
+// sumBytes returns the size of the checksums of a file of n bytes.
+func sumBytes(n int64) int64 { return (n + sumBlock - 1) / sumBlock * 4 }
 
 func (c *checkedReader) Size() int64 { return c.r.Size() }
 

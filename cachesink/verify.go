@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -16,31 +17,35 @@ type Finding struct {
 	Err  error  // wraps ErrCorrupt for damage, else why it could not be read
 }
 
-// Verify reads every byte of every file that the manifest names and yields
-// what is wrong: checksums, structure, numbers of rows, object ids that do not
-// hash to their shard's id, and positions outside their shards. It repairs
-// nothing, and goes on after a finding. The second value is the number of
-// bytes read since the last turn.
+// Verify reads every byte of every file that the manifest names and yields,
+// for each file, what is wrong with it or nil, and its size: checksums,
+// structure, numbers of rows, object ids that do not hash to their shard's
+// id, and positions outside their shards. It repairs nothing, and goes on
+// after a finding. It ends early, without a finding, when ctx does.
 func (c *Cache) Verify(ctx context.Context) iter.Seq2[*Finding, int64] {
 	return func(yield func(*Finding, int64) bool) {
 		for _, e := range c.manifest.Encoders {
 			for _, s := range e.Shards {
 				err := c.verifyShard(ctx, &e, s)
-				if !yield(finding(s.File, err), s.Bytes) || ctx.Err() != nil {
+				if ctx.Err() != nil || !yield(finding(s.File, err), s.Bytes) {
 					return
 				}
 			}
 		}
+		rows := map[string]int64{} // of encoders, by folder
+		for _, e := range c.manifest.Encoders {
+			rows[e.Folder] = e.Rows()
+		}
 		for _, s := range c.manifest.Splits {
 			for _, f := range s.Files {
-				err := c.verifySplitFile(ctx, &s, f)
-				if !yield(finding(f, err), f.Bytes) || ctx.Err() != nil {
+				err := c.verifySplitFile(ctx, &s, rows, f)
+				if ctx.Err() != nil || !yield(finding(f, err), f.Bytes) {
 					return
 				}
 			}
 			for _, f := range s.Inputs {
 				err := readFile(ctx, c.st, c.mem, f, func(arrow.Record) error { return nil })
-				if !yield(finding(f, err), f.Bytes) || ctx.Err() != nil {
+				if ctx.Err() != nil || !yield(finding(f, err), f.Bytes) {
 					return
 				}
 			}
@@ -56,10 +61,14 @@ func finding(f File, err error) *Finding {
 }
 
 func (c *Cache) verifyShard(ctx context.Context, e *Encoder, s Shard) error {
-	return readFile(ctx, c.st, c.mem, s.File, func(rec arrow.Record) error {
-		if _, err := column[*array.FixedSizeBinary](rec, ColumnID); err != nil {
+	var ids []byte
+	batchSize := 0
+	err := readFile(ctx, c.st, c.mem, s.File, func(rec arrow.Record) error {
+		got, err := idColumn(rec)
+		if err != nil {
 			return errors.Join(ErrCorrupt, err)
 		}
+		ids = append(ids, got...)
 		list, err := column[*array.FixedSizeList](rec, ColumnEmbedding)
 		if err == nil {
 			_, err = vectors(list, e.Dim)
@@ -67,20 +76,26 @@ func (c *Cache) verifyShard(ctx context.Context, e *Encoder, s Shard) error {
 		if err != nil {
 			return errors.Join(ErrCorrupt, err)
 		}
-		if md := rec.Schema().Metadata(); metaValue(md, MetaFingerprint) != e.Fingerprint {
-			return corrupt(s.Name, "it is of the encoder %.12s, not %.12s", metaValue(md, MetaFingerprint), e.Fingerprint)
+		md := rec.Schema().Metadata()
+		batchSize, err = strconv.Atoi(metaValue(md, MetaBatchSize))
+		if fp := metaValue(md, MetaFingerprint); err != nil || fp != e.Fingerprint {
+			return corrupt(s.Name, "its schema says encoder %.12s, batch size %q", fp, metaValue(md, MetaBatchSize))
 		}
 		return nil
 	})
+	if err == nil && shardID(e, batchSize, ids) != s.ID {
+		err = corrupt(s.Name, "its objects are not those of shard %.12s", s.ID)
+	}
+	return err
 }
 
-func (c *Cache) verifySplitFile(ctx context.Context, s *Split, f File) error {
+func (c *Cache) verifySplitFile(ctx context.Context, s *Split, rows map[string]int64, f File) error {
 	return readFile(ctx, c.st, c.mem, f, func(rec arrow.Record) error {
 		for _, e := range s.Encoders {
 			if e.Folder == "" {
 				continue
 			}
-			limit := c.manifest.Encoder(e.Folder).Rows()
+			limit := rows[e.Folder]
 			for _, side := range s.Kind.Sides() {
 				pos, err := column[*array.Int64](rec, EncoderColumn(e.Name, side, RolePos))
 				if err != nil {

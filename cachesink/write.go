@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -13,17 +14,22 @@ import (
 	"github.com/permafrost-ml/permafrost/stage"
 )
 
-// Write is the sink for an encoder's embeddings ([EmbeddingSchema]): the
-// objects that [Fill.Index] emitted for it, all of them and in that order.
-// It writes them to shards.
+// Write is the sink for an encoder's embeddings ([EmbeddingSchema]): those
+// of the objects that [Fill.Index] emitted for it, all of them, in that
+// order and in batches of any size. It writes them to shards. Embeddings of
+// other objects, too many or too few, and values that are not finite are
+// ErrEmbeddings.
 func (f *Fill) Write(g *stage.Group, encoder string, in stage.Stream[arrow.Record]) {
 	stage.Consume(g, in, "write "+encoder, func(ctx context.Context, in iter.Seq[arrow.Record]) (err error) {
 		e := f.byName[encoder]
-		if e == nil || !e.Cached {
-			return fmt.Errorf("cachesink: no cached encoder %q was declared to the fill", encoder)
+		if e == nil || !e.Cached || f.opts.DryRun {
+			return fmt.Errorf("cachesink: no cached encoder %q was declared to the fill, or it is a dry run", encoder)
 		}
 		w := &embeddingWriter{f: f, e: e}
-		defer func() { err = errors.Join(err, w.drop()) }()
+		if w.w, err = newShardWriter(f.c.st, f.mem, &e.entry, e.BatchSize); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, w.w.drop()) }()
 		for rec := range in {
 			err := w.take(ctx, rec)
 			rec.Release()
@@ -31,7 +37,10 @@ func (f *Fill) Write(g *stage.Group, encoder string, in stage.Stream[arrow.Recor
 				return err
 			}
 		}
-		return nil
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // the stream was cut
+		}
+		return w.complete()
 	})
 }
 
@@ -39,14 +48,14 @@ func (f *Fill) Write(g *stage.Group, encoder string, in stage.Stream[arrow.Recor
 type embeddingWriter struct {
 	f    *Fill
 	e    *encoderFill
-	next int // plan to look at
-	plan *shardPlan
-	at   int // bytes of plan.ids written
+	next int        // plan to look at
+	plan *shardPlan // whose shard is open, nil for none
+	at   int        // bytes of plan.ids written
 	w    *shardWriter
 }
 
 func (w *embeddingWriter) take(ctx context.Context, rec arrow.Record) error {
-	ids, err := column[*array.FixedSizeBinary](rec, ColumnID)
+	ids, err := idColumn(rec)
 	if err != nil {
 		return err
 	}
@@ -58,73 +67,78 @@ func (w *embeddingWriter) take(ctx context.Context, rec arrow.Record) error {
 	if err != nil {
 		return fmt.Errorf("encoder %q: %w", w.e.Name, err)
 	}
-	buf := make([]byte, 0, ids.Len()*idBytes)
-	for i := range ids.Len() {
-		buf = append(buf, ids.Value(i)...)
+	for i, v := range vecs {
+		if math.Float32bits(v)&0x7f800000 == 0x7f800000 {
+			return fmt.Errorf("%w: encoder %q: value %d of object %x is %v", ErrEmbeddings, w.e.Name,
+				i%w.e.Dim, ids[i/w.e.Dim*idBytes:][:idBytes], v)
+		}
 	}
-	for len(buf) > 0 {
+	for len(ids) > 0 {
 		if err := w.open(ctx); err != nil {
 			return err
 		}
-		n := min(len(buf), len(w.plan.ids)-w.at)
-		if !bytes.Equal(buf[:n], w.plan.ids[w.at:w.at+n]) {
-			return fmt.Errorf("cachesink: encoder %q: embeddings come in another order than their objects", w.e.Name)
+		n := min(len(ids), len(w.plan.ids)-w.at)
+		if !bytes.Equal(ids[:n], w.plan.ids[w.at:w.at+n]) {
+			return fmt.Errorf("%w: encoder %q: they come in another order", ErrEmbeddings, w.e.Name)
 		}
 		rows := n / idBytes
-		if err := w.w.append(buf[:n], vecs[:rows*w.e.Dim]); err != nil {
+		if err := w.w.append(ids[:n], vecs[:rows*w.e.Dim]); err != nil {
 			return err
 		}
-		buf, vecs = buf[n:], vecs[rows*w.e.Dim:]
+		ids, vecs = ids[n:], vecs[rows*w.e.Dim:]
 		w.at += n
 		w.f.count(func(s *FillStats) {
 			es := s.Encoders[w.e.Name]
 			es.Encoded += int64(rows)
 			s.Encoders[w.e.Name] = es
 		})
-		if w.at == len(w.plan.ids) {
-			if err := w.close(ctx); err != nil {
-				return err
-			}
+		if w.at < len(w.plan.ids) {
+			continue
 		}
+		done, err := w.w.close(ctx, w.plan)
+		if err != nil {
+			return err
+		}
+		w.plan.finish(done)
+		w.plan = nil
 	}
 	return nil
 }
 
 // open starts the next planned shard that is not there yet.
-func (w *embeddingWriter) open(ctx context.Context) (err error) {
-	if w.w != nil {
+func (w *embeddingWriter) open(ctx context.Context) error {
+	if w.plan != nil {
 		return nil
 	}
-	w.e.mu.Lock()
-	defer w.e.mu.Unlock()
-	for ; w.next < len(w.e.plans); w.next++ {
-		if p := w.e.plans[w.next]; p.result == nil {
-			w.plan, w.at = p, 0
-			w.next++
-			w.w, err = newShardWriter(ctx, w.f.c.st, w.f.mem, &w.e.entry)
-			return err
-		}
+	w.plan, w.at = w.pending(), 0
+	if w.plan == nil {
+		return fmt.Errorf("%w: encoder %q: more than there are objects", ErrEmbeddings, w.e.Name)
 	}
-	return fmt.Errorf("cachesink: encoder %q: more embeddings than objects", w.e.Name)
+	return w.w.open(ctx, w.plan.rows())
 }
 
-func (w *embeddingWriter) close(ctx context.Context) error {
-	sw := w.w
-	w.w = nil
-	done, err := sw.close(ctx, w.plan)
-	if err != nil {
-		return err
+// pending returns the next shard to write, nil if none was planned so far.
+func (w *embeddingWriter) pending() *shardPlan {
+	w.e.mu.Lock()
+	defer w.e.mu.Unlock()
+	for w.next < len(w.e.plans) {
+		p := w.e.plans[w.next]
+		w.next++
+		if p.result == nil {
+			return p
+		}
 	}
-	w.plan.result = &done
-	w.plan.ids = nil // no longer needed
 	return nil
 }
 
-func (w *embeddingWriter) drop() error {
-	if w.w == nil {
+// complete reports an end that came too early.
+func (w *embeddingWriter) complete() error {
+	p := w.plan
+	if p == nil {
+		p, w.at = w.pending(), 0
+	}
+	if p == nil {
 		return nil
 	}
-	sw := w.w
-	w.w = nil
-	return sw.drop()
+	return fmt.Errorf("%w: encoder %q: shard %s lacks %d of %d", ErrEmbeddings, w.e.Name, p.name, (len(p.ids)-w.at)/idBytes, p.rows())
 }

@@ -1,0 +1,257 @@
+package cachesink
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+)
+
+const (
+	// commitTries bounds how often a commit gives way to other processes.
+	commitTries = 100
+	// claimWait is how long a commit waits for another that has taken its
+	// number; it is over in milliseconds unless its process was killed.
+	claimWait = 5 * time.Second
+	claimPoll = 50 * time.Millisecond
+)
+
+// Commit makes the fill count, after the group that ran its stages has ended
+// without an error. What other fills have committed in between stays. It
+// returns the manifest that holds this fill; where the cache held all of it
+// before, no new generation is made. The Cache it was started from then
+// stands at that manifest.
+//
+// After an error the fill may count all the same if the error came after the
+// manifest got its name; a new fill of the same rows then changes nothing.
+func (f *Fill) Commit(ctx context.Context) (*Manifest, error) {
+	if f.ended || f.opts.DryRun {
+		return nil, errors.New("cachesink: commit of a fill that has ended or was a dry run")
+	}
+	defer f.Abort() // of files that will have their names by then
+	views := map[string]*view{}
+	for _, name := range f.names {
+		if e := f.byName[name]; e.Cached {
+			own, err := e.written()
+			if err != nil {
+				return nil, err
+			}
+			views[name] = &view{own: own, now: slices.Concat(e.entry.Shards, own)}
+		}
+	}
+	for _, w := range f.splits {
+		if err := w.finish(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for range commitTries {
+		cur, err := f.settled(ctx)
+		if err != nil {
+			return nil, err
+		}
+		next, changed, err := f.merge(ctx, cur, views)
+		if err != nil {
+			return nil, err
+		}
+		if changed {
+			err = next.commit(ctx, f.c.st, cur.Generation+1)
+			if errors.Is(err, fs.ErrExist) {
+				continue // another fill was first: read again and merge
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		f.c.manifest = next
+		return next, nil
+	}
+	return nil, fmt.Errorf("%w: to %s, %d times", ErrBusy, f.c.st, commitTries)
+}
+
+// settled returns the newest manifest when no other commit is under way. It
+// must not be passed over: its file may still come.
+func (f *Fill) settled(ctx context.Context) (*Manifest, error) {
+	for waited := time.Duration(0); ; waited += claimPoll {
+		cur, top, err := readManifest(ctx, f.c.st)
+		if err != nil || top == cur.Generation {
+			return cur, err
+		}
+		if waited >= claimWait {
+			return nil, fmt.Errorf("%w: %s of %s; if no process writes there, delete it",
+				ErrBusy, manifestName(top)+".claim", f.c.st)
+		}
+		select {
+		case <-time.After(claimPoll):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// view is an encoder's shards as one fill sees them.
+type view struct {
+	own []Shard // those of the fill
+	now []Shard // those that the positions in its split files count through
+}
+
+// written returns the fill's own shards in order, or an error while one is
+// not finished.
+func (e *encoderFill) written() ([]Shard, error) {
+	out := make([]Shard, len(e.plans))
+	for i, p := range e.plans {
+		if p.result == nil {
+			return nil, fmt.Errorf("%w: encoder %q: shard %s was not written", ErrEmbeddings, e.Name, p.name)
+		}
+		out[i] = *p.result
+	}
+	return out, nil
+}
+
+// merge adds the fill to a manifest. Where the manifest has other shards
+// before those of the fill, the split files are written anew with the
+// positions that this gives, and the views moved.
+func (f *Fill) merge(ctx context.Context, cur *Manifest, views map[string]*view) (next *Manifest, changed bool, err error) {
+	next = &Manifest{
+		Format: FormatVersion, Generation: cur.Generation, Digest: cur.Digest,
+		Encoders: slices.Clone(cur.Encoders), Splits: slices.Clone(cur.Splits),
+	}
+	shifts := map[string]*shift{}
+	moved := false
+	for _, name := range f.names {
+		v := views[name]
+		if v == nil {
+			continue
+		}
+		shards, grown := f.mergeEncoder(next, name, v)
+		changed = changed || grown
+		if shifts[name], err = newShift(v.now, shards); err != nil {
+			return nil, false, fmt.Errorf("encoder %q: %w", name, err)
+		}
+		moved = moved || !shifts[name].same
+		v.now = shards
+	}
+	for _, w := range f.splits {
+		if moved {
+			if err := w.move(ctx, func(enc string, pos int64) int64 { return shifts[enc].at(pos) }); err != nil {
+				return nil, false, err
+			}
+		}
+		fp := w.fingerprint()
+		if next.Split(w.cols.split, fp) != nil {
+			continue
+		}
+		s, err := f.publishSplit(ctx, w, fp)
+		if err != nil {
+			return nil, false, err
+		}
+		next.Splits = append(next.Splits, *s)
+		changed = true
+	}
+	return next, changed, nil
+}
+
+// mergeEncoder adds the fill's shards of one encoder to a manifest, and
+// returns all shards that the encoder has then.
+func (f *Fill) mergeEncoder(m *Manifest, name string, v *view) (shards []Shard, changed bool) {
+	e := f.byName[name]
+	entry := m.Encoder(e.entry.Folder)
+	if entry == nil {
+		m.Encoders = append(m.Encoders, e.entry)
+		entry = &m.Encoders[len(m.Encoders)-1]
+		entry.Shards = []Shard{}
+		changed = true
+	}
+	there := make(map[string]bool, len(entry.Shards))
+	for _, s := range entry.Shards {
+		there[s.ID] = true
+	}
+	shards = slices.Clone(entry.Shards)
+	for _, s := range v.own {
+		if !there[s.ID] {
+			shards = append(shards, s)
+			changed = true
+		}
+	}
+	entry.Shards = shards
+	return shards, changed
+}
+
+// publishSplit names the files of a split. The folder's name is made of the
+// rows' fingerprint and the files' checksums, so that one name never stands
+// for two contents, whatever other fills do at the same time.
+func (f *Fill) publishSplit(ctx context.Context, w *splitWriter, fp string) (*Split, error) {
+	s := &Split{Name: w.cols.split, Fingerprint: fp, Kind: w.cols.kind, Rows: w.rows, Encoders: []SplitEncoder{}}
+	for _, name := range f.names {
+		e := f.byName[name]
+		se := SplitEncoder{Name: name, Fingerprint: e.Fingerprint, Input: e.Input, Objects: w.objects[name]}
+		if e.Cached {
+			se.Folder = e.entry.Folder
+		}
+		s.Encoders = append(s.Encoders, se)
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "permafrost.splitfolder.v%d\n%s\n", FormatVersion, fp)
+	for _, sum := range w.sums() {
+		fmt.Fprintln(h, sum)
+	}
+	tail := fmt.Sprintf("%s-%s", s.Name, hex.EncodeToString(h.Sum(nil))[:12])
+	s.Folder = "splits/" + tail
+	var err error
+	if s.Files, err = w.table.publish(ctx, s.Folder); err != nil {
+		return nil, err
+	}
+	if w.inputs != nil {
+		if s.Inputs, err = w.inputs.publish(ctx, "inputs/"+tail); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// shift maps the positions in one list of shards to those in another.
+type shift struct {
+	same bool // every position stays
+	runs []run
+}
+
+// run is a shard's rows in both lists.
+type run struct{ from, to, rows int64 }
+
+func newShift(from, to []Shard) (*shift, error) {
+	start := make(map[string]int64, len(to))
+	var n int64
+	for _, s := range to {
+		start[s.ID] = n
+		n += s.Rows
+	}
+	m := &shift{same: true, runs: make([]run, len(from))}
+	n = 0
+	for i, s := range from {
+		pos, ok := start[s.ID]
+		if !ok {
+			return nil, fmt.Errorf("shard %s was removed while the fill ran; run it again", s.Name)
+		}
+		m.same = m.same && pos == n
+		m.runs[i] = run{n, pos, s.Rows}
+		n += s.Rows
+	}
+	return m, nil
+}
+
+// at returns the new position of one in the old list.
+func (m *shift) at(pos int64) int64 {
+	i, _ := slices.BinarySearchFunc(m.runs, pos, func(r run, p int64) int {
+		switch {
+		case p < r.from:
+			return 1
+		case p >= r.from+r.rows:
+			return -1
+		}
+		return 0
+	})
+	return m.runs[i].to + pos - m.runs[i].from
+}

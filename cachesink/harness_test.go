@@ -1,0 +1,422 @@
+package cachesink
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/stage"
+)
+
+// hashModel is an encoder whose embeddings are digits of a hash of the
+// input: any change of order or content shows in them.
+type hashModel struct {
+	dim     int
+	seed    string
+	encoded *atomic.Int64 // objects, nil for not counted
+	fail    func(n int64) error
+}
+
+func (m hashModel) Spec(context.Context) (encode.Spec, error) {
+	return encode.Spec{Engine: "hash", Dim: m.dim, Fields: []encode.Field{{Name: "seed", Value: m.seed}}, BatchInvariant: true}, nil
+}
+
+func (m hashModel) Open(context.Context, int) (encode.Encoder, error) { return hashEncoder{m}, nil }
+
+type hashEncoder struct{ m hashModel }
+
+func (e hashEncoder) Dim() int     { return e.m.dim }
+func (e hashEncoder) Close() error { return nil }
+
+func (e hashEncoder) Encode(_ context.Context, batch []encode.Input, dst []float32) error {
+	if e.m.encoded != nil {
+		n := e.m.encoded.Add(int64(len(batch)))
+		if e.m.fail != nil {
+			if err := e.m.fail(n); err != nil {
+				return err
+			}
+		}
+	}
+	for i, in := range batch {
+		hashVector(dst[i*e.m.dim:(i+1)*e.m.dim], e.m.seed, encode.AppendInput(nil, in))
+	}
+	return nil
+}
+
+func hashVector(dst []float32, seed string, input []byte) {
+	sum := sha256.Sum256(append([]byte(seed), input...))
+	for i := range dst {
+		dst[i] = float32(int8(sum[i%32]))/128 + float32(i/32)
+	}
+}
+
+// setup is a fill as a test declares it.
+type setup struct {
+	splits     map[string][]encode.Sample
+	uses       []encode.Use // default: e, reading "text"
+	models     map[string]hashModel
+	uncached   []string
+	shard      int
+	batch      int
+	workers    int
+	regroup    int // rows of a sample batch, 0 for those of the stage
+	dry        bool
+	mem        memory.Allocator
+	onProgress func(FillStats)
+}
+
+func (s *setup) defaults() {
+	if s.uses == nil {
+		s.uses = []encode.Use{{Name: "e"}}
+	}
+	if s.models == nil {
+		s.models = map[string]hashModel{}
+	}
+	for _, u := range s.uses {
+		if _, ok := s.models[u.Name]; !ok {
+			s.models[u.Name] = hashModel{dim: 4, seed: u.Name}
+		}
+	}
+	if s.batch == 0 {
+		s.batch = 3
+	}
+	if s.shard == 0 {
+		s.shard = 8
+	}
+	if s.workers == 0 {
+		s.workers = 2
+	}
+	if s.mem == nil {
+		s.mem = memory.DefaultAllocator
+	}
+}
+
+func (s *setup) options(ctx context.Context) (FillOptions, error) {
+	opts := FillOptions{ShardObjects: s.shard, Allocator: s.mem, DryRun: s.dry, OnProgress: s.onProgress}
+	for _, u := range s.uses {
+		spec, err := s.models[u.Name].Spec(ctx)
+		if err != nil {
+			return opts, err
+		}
+		fields, err := spec.Declared(s.batch)
+		if err != nil {
+			return opts, err
+		}
+		declared := map[string]string{}
+		for _, f := range fields {
+			declared[f.Name] = f.Value
+		}
+		opts.Encoders = append(opts.Encoders, Use{
+			Name: u.Name, Fingerprint: encode.Fingerprint(fields), Spec: declared, Input: u.Reads.String(),
+			Dim: spec.Dim, Cached: !slices.Contains(s.uncached, u.Name), BatchSize: s.batch, FreeKeys: u.Key.Free(),
+		})
+	}
+	return opts, nil
+}
+
+// samples is the stream of all splits in name order.
+func (s *setup) samples(g *stage.Group) stage.Stream[arrow.Record] {
+	var streams []stage.Stream[arrow.Record]
+	for _, name := range slices.Sorted(maps.Keys(s.splits)) {
+		rows := stage.From(g, "rows", func(context.Context) iter.Seq2[encode.Sample, error] {
+			return func(yield func(encode.Sample, error) bool) {
+				for _, v := range s.splits[name] {
+					if !yield(v, nil) {
+						return
+					}
+				}
+			}
+		})
+		streams = append(streams, encode.Samples(g, rows, encode.SampleOptions{Split: name, Uses: s.uses, Allocator: s.mem}))
+	}
+	all := stage.Concat(g, streams...)
+	if s.regroup == 0 {
+		return all
+	}
+	return stage.Process(g, all, "regroup", func(_ context.Context, in iter.Seq[arrow.Record], emit func(arrow.Record) error) error {
+		for rec := range in {
+			defer rec.Release()
+			for at := int64(0); at < rec.NumRows(); at += int64(s.regroup) {
+				if err := emit(rec.NewSlice(at, min(at+int64(s.regroup), rec.NumRows()))); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// stages runs the fill's stages to their end.
+func (s *setup) stages(ctx context.Context, c *Cache) (*Fill, error) {
+	s.defaults()
+	opts, err := s.options(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f, err := c.Fill(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	g, _ := stage.NewGroup(ctx)
+	objects := f.Index(g, s.samples(g))
+	for name, in := range objects {
+		f.Write(g, name, encode.Stage(g, in, name, s.models[name], encode.StageOptions{Workers: s.workers, Allocator: s.mem}))
+	}
+	return f, g.Wait()
+}
+
+// run is a whole fill of a place.
+func (s *setup) run(ctx context.Context, st Storage) (*Cache, FillStats, error) {
+	s.defaults()
+	c, err := Open(ctx, st, s.mem)
+	if err != nil {
+		return nil, FillStats{}, err
+	}
+	f, err := s.stages(ctx, c)
+	if f != nil {
+		defer f.Abort()
+	}
+	if err != nil {
+		return nil, FillStats{}, err
+	}
+	if s.dry {
+		return c, f.Stats(), nil
+	}
+	_, err = f.Commit(ctx)
+	return c, f.Stats(), err
+}
+
+func mustRun(t *testing.T, s setup, st Storage) (*Cache, FillStats) {
+	t.Helper()
+	c, stats, err := s.run(t.Context(), st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, stats
+}
+
+// groups returns n group samples over the given number of distinct texts.
+func groups(prefix string, n, distinct int) []encode.Sample {
+	out := make([]encode.Sample, n)
+	for i := range out {
+		out[i] = encode.GroupSample(encode.Text(fmt.Sprintf("%s %d", prefix, i%distinct)), fmt.Sprint("label ", i%5))
+	}
+	return out
+}
+
+func pairs(prefix string, n int) []encode.Sample {
+	out := make([]encode.Sample, n)
+	for i := range out {
+		out[i] = encode.PairSample(encode.Text(fmt.Sprintf("%s %d", prefix, i)), encode.Text(fmt.Sprintf("%s %d", prefix, i/2)))
+	}
+	return out
+}
+
+// files returns the content of every file under a folder.
+func files(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		name, _ := filepath.Rel(dir, path)
+		out[filepath.ToSlash(name)] = string(b)
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func sameFiles(t *testing.T, what string, got, want map[string]string) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if g, ok := got[name]; !ok {
+			t.Errorf("%s: %s is missing", what, name)
+		} else if g != want[name] {
+			t.Errorf("%s: %s differs", what, name)
+		}
+	}
+	for name := range got {
+		if _, ok := want[name]; !ok {
+			t.Errorf("%s: %s should not be there", what, name)
+		}
+	}
+}
+
+// checkContent reads every split of a cache and holds its embeddings to what
+// the encoders give for the samples, joined by position and by id.
+func checkContent(t *testing.T, c *Cache, s setup) {
+	t.Helper()
+	s.defaults()
+	for found := range c.Verify(t.Context()) {
+		if found != nil {
+			t.Fatalf("%s: %v", found.File, found.Err)
+		}
+	}
+	for name, samples := range s.splits {
+		i := slices.IndexFunc(c.Manifest().Splits, func(sp Split) bool {
+			return sp.Name == name && sp.Rows == int64(len(samples))
+		})
+		if i < 0 {
+			t.Fatalf("no split %q of %d rows", name, len(samples))
+		}
+		checkSplit(t, c, &c.Manifest().Splits[i], samples, s)
+	}
+}
+
+func checkSplit(t *testing.T, c *Cache, sp *Split, samples []encode.Sample, s setup) {
+	t.Helper()
+	var tables Tables
+	defer tables.Release()
+	r, err := c.Read(t.Context(), sp, &tables)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	rows := make([]int64, len(samples))
+	for i := range rows {
+		rows[i] = int64(len(rows) - 1 - i)
+	}
+	rec, err := r.Gather(t.Context(), rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Release()
+	for _, u := range s.uses {
+		m := s.models[u.Name]
+		byID := embeddingsByID(t, c, u.Name, m)
+		for k, side := range sp.Kind.Sides() {
+			if slices.Contains(s.uncached, u.Name) {
+				checkInputs(t, rec, u, side, k, rows, samples)
+				continue
+			}
+			vecs, _, err := Vectors(rec.Column(rec.Schema().FieldIndices(EncoderColumn(u.Name, side, ""))[0]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids, err := column[*array.FixedSizeBinary](rec, EncoderColumn(u.Name, side, RoleID))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := make([]float32, m.dim)
+			for i, row := range rows {
+				input := inputOf(t, u, samples[row], k)
+				hashVector(want, m.seed, input)
+				got := vecs[i*m.dim : (i+1)*m.dim]
+				id := encode.Identify(input)
+				if !slices.Equal(got, want) || !slices.Equal(byID[string(ids.Value(i))], want) || string(id[:]) != string(ids.Value(i)) {
+					t.Fatalf("split %q, row %d, side %q, encoder %q: by position %v, by id %v, want %v",
+						sp.Name, row, side, u.Name, got, byID[string(ids.Value(i))], want)
+				}
+			}
+		}
+	}
+}
+
+func inputOf(t *testing.T, u encode.Use, s encode.Sample, side int) []byte {
+	t.Helper()
+	in, err := u.Reads.Input([]encode.Object{s.A, s.B}[side])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return encode.AppendInput(nil, in)
+}
+
+func checkInputs(t *testing.T, rec arrow.Record, u encode.Use, side string, k int, rows []int64, samples []encode.Sample) {
+	t.Helper()
+	col, err := column[*array.Binary](rec, EncoderColumn(u.Name, side, RoleInput))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, row := range rows {
+		if want := inputOf(t, u, samples[row], k); !bytes.Equal(col.Value(i), want) {
+			t.Fatalf("row %d: input %q, want %q", row, col.Value(i), want)
+		}
+	}
+}
+
+// embeddingsByID is what a reader that knows only the files of an encoder
+// sees.
+func embeddingsByID(t *testing.T, c *Cache, name string, m hashModel) map[string][]float32 {
+	t.Helper()
+	out := map[string][]float32{}
+	spec, _ := m.Spec(t.Context())
+	fields, err := spec.Declared(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := c.Manifest().Encoder(EncoderFolder(name, encode.Fingerprint(fields)))
+	if e == nil {
+		return nil
+	}
+	for _, s := range e.Shards {
+		err := readFile(t.Context(), c.st, c.mem, s.File, func(rec arrow.Record) error {
+			ids, err := idColumn(rec)
+			if err != nil {
+				return err
+			}
+			vecs, dim, err := Vectors(rec.Column(1))
+			for i := 0; i*idBytes < len(ids); i++ {
+				out[string(ids[i*idBytes:(i+1)*idBytes])] = slices.Clone(vecs[i*dim : (i+1)*dim])
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+// checked returns an allocator that must be empty when the test ends.
+func checked(t *testing.T) memory.Allocator {
+	t.Helper()
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	t.Cleanup(func() { mem.AssertSize(t, 0) })
+	return mem
+}
+
+func hexSum(b []byte) string {
+	d := sha256.Sum256(b)
+	return hex.EncodeToString(d[:])
+}
+
+func randomID(n uint64) (id [32]byte) {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], n)
+	return sha256.Sum256(b[:])
+}
+
+func wantErr(t *testing.T, err, want error, texts ...string) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("error %v, want %v", err, want)
+	}
+	for _, text := range texts {
+		if !strings.Contains(err.Error(), text) {
+			t.Errorf("error %q does not say %q", err, text)
+		}
+	}
+}
