@@ -67,8 +67,8 @@
 //
 // # Cost
 //
-// A value costs about a microsecond for each stage, most of it two goroutines
-// changing turns, two for an ordered map, and allocates nothing; [Tee] allocates for each branch after
-// the first, and the adapters for each value that is no pointer. So send
-// batches.
+// A value costs about a microsecond for each stage, two for an ordered map, most
+// of it goroutines changing turns, and allocates nothing; [Tee] allocates for
+// each branch after the first, and the adapters for each value that is no
+// pointer. So send batches.
 package stage
