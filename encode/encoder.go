@@ -91,6 +91,20 @@ func (s Spec) Declared(batchSize int) ([]Field, error) {
 	return fields, nil
 }
 
+// Declaration returns the fingerprint of all fields of [Spec.Declared], and
+// the fields by name.
+func (s Spec) Declaration(batchSize int) (fingerprint string, fields map[string]string, err error) {
+	declared, err := s.Declared(batchSize)
+	if err != nil {
+		return "", nil, err
+	}
+	fields = make(map[string]string, len(declared))
+	for _, f := range declared {
+		fields[f.Name] = f.Value
+	}
+	return Fingerprint(declared), fields, nil
+}
+
 // Fingerprint hashes declared fields: SHA-256, in hexadecimal, over a version
 // tag and the length-prefixed names and values in the order given.
 func Fingerprint(fields []Field) string {

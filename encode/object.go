@@ -46,9 +46,18 @@ func (v Value) IsZero() bool { return v.kind == 0 }
 // shortest decimal form.
 func (v Value) Text() string {
 	if v.kind == NumberKind {
-		return strconv.FormatFloat(v.num, 'g', -1, 64)
+		return numberText(v.num)
 	}
 	return v.text
+}
+
+// numberText writes 1234567 as JSON and people do, not as 1.234567e+06.
+func numberText(f float64) string {
+	format := byte('f')
+	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
+		format = 'g'
+	}
+	return strconv.FormatFloat(f+0, format, -1, 64) // +0 makes one zero of two
 }
 
 // Number returns a number, and NaN for anything else.
