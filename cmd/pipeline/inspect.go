@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/permafrost-ml/permafrost/cachesink"
+)
+
+type inspectFlags struct {
+	sets  []string
+	files bool
+	rows  int
+	split string
+}
+
+func (a *app) inspectCommand() *cobra.Command {
+	var flags inspectFlags
+	cmd := &cobra.Command{
+		Use:   "inspect DIR-or-CONFIG",
+		Short: "Show what a cache holds",
+		Long: help(`
+Shows the generation, encoders and splits of a cache from its manifest alone.
+--files prints the names of the files that count, one a line: what else lies in
+the folder does not. --rows N prints the first rows of a split, with the lengths
+of their embeddings in place of the embeddings.`,
+			exitConfig, exitCorrupt),
+		Example: "  pipeline inspect cache_dir\n  pipeline inspect config.yaml --rows 5 --split train\n" +
+			"  tar -C cache_dir -cf cache.tar $(pipeline inspect cache_dir --files)",
+		Args: oneArg("a cache folder or a config file"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("rows") && flags.rows < 1 {
+				return usagef("--rows takes a number from 1, not %d", flags.rows)
+			}
+			if flags.split != "" && flags.rows == 0 {
+				return usagef("--split says of which split --rows are, which is not given")
+			}
+			return a.inspect(cmd.Context(), args[0], flags)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&flags.sets, "set", nil, "override a value of the config, such as `a.b=c`; may be repeated")
+	f.BoolVar(&flags.files, "files", false, "print the names of the files that count")
+	f.IntVar(&flags.rows, "rows", 0, "print the first `N` rows of a split")
+	f.StringVar(&flags.split, "split", "", "the `SPLIT` of --rows: its name or folder (default: the first)")
+	cmd.MarkFlagsMutuallyExclusive("files", "rows")
+	return cmd
+}
+
+// inspectDoc is what inspect --json prints.
+type inspectDoc struct {
+	SchemaVersion int              `json:"schema_version"`
+	Dir           string           `json:"dir"`
+	Format        int              `json:"format"`
+	Generation    int64            `json:"generation"`
+	Bytes         int64            `json:"bytes"`
+	Encoders      []inspectEncoder `json:"encoders"`
+	Splits        []inspectSplit   `json:"splits"`
+	Files         []string         `json:"files,omitempty"`
+	Rows          *splitRows       `json:"rows,omitempty"`
+}
+
+type inspectEncoder struct {
+	Name        string            `json:"name"`
+	Fingerprint string            `json:"fingerprint"`
+	Folder      string            `json:"folder"`
+	Dim         int               `json:"dim"`
+	DType       string            `json:"dtype"`
+	Spec        map[string]string `json:"spec"`
+	Shards      int               `json:"shards"`
+	Rows        int64             `json:"rows"`
+	Bytes       int64             `json:"bytes"`
+}
+
+type inspectSplit struct {
+	Name        string                   `json:"name"`
+	Fingerprint string                   `json:"fingerprint"`
+	Folder      string                   `json:"folder"`
+	Kind        cachesink.Kind           `json:"kind"`
+	Rows        int64                    `json:"rows"`
+	Files       int                      `json:"files"`
+	Bytes       int64                    `json:"bytes"`
+	Encoders    []cachesink.SplitEncoder `json:"encoders"`
+}
+
+func newInspectDoc(c *cachesink.Cache) *inspectDoc {
+	m := c.Manifest()
+	d := &inspectDoc{
+		SchemaVersion: schemaVersion, Dir: c.Storage().String(), Format: m.Format, Generation: m.Generation, Bytes: m.Bytes(),
+		Encoders: []inspectEncoder{}, Splits: []inspectSplit{},
+	}
+	for _, e := range m.Encoders {
+		ie := inspectEncoder{
+			Name: e.Name, Fingerprint: e.Fingerprint, Folder: e.Folder, Dim: e.Dim, DType: e.DType,
+			Spec: e.Spec, Shards: len(e.Shards), Rows: e.Rows(),
+		}
+		for _, s := range e.Shards {
+			ie.Bytes += s.Bytes
+		}
+		d.Encoders = append(d.Encoders, ie)
+	}
+	for _, s := range m.Splits {
+		d.Splits = append(d.Splits, inspectSplit{
+			Name: s.Name, Fingerprint: s.Fingerprint, Folder: s.Folder, Kind: s.Kind, Rows: s.Rows,
+			Files: len(s.Files) + len(s.Inputs), Bytes: s.Bytes(), Encoders: s.Encoders,
+		})
+	}
+	return d
+}
+
+func (a *app) inspect(ctx context.Context, place string, flags inspectFlags) error {
+	c, err := openCache(ctx, place, flags.sets)
+	if err != nil {
+		return err
+	}
+	doc := newInspectDoc(c)
+	if flags.files {
+		doc.Files = c.Manifest().Files()
+	}
+	if flags.rows > 0 {
+		s, err := findSplit(c.Manifest(), flags.split)
+		if err != nil {
+			return err
+		}
+		if doc.Rows, err = readRows(ctx, c, s, flags.rows); err != nil {
+			return err
+		}
+	}
+	switch {
+	case a.json:
+		return a.printJSON(doc)
+	case flags.files:
+		_, err = fmt.Fprintln(a.stdout, strings.Join(doc.Files, "\n"))
+		return err
+	case flags.rows > 0:
+		return table(a.stdout, doc.Rows.table())
+	}
+	return a.printInspect(doc)
+}
+
+func (a *app) printInspect(d *inspectDoc) error {
+	fmt.Fprintf(a.stdout, "%s: format %d, generation %d, %s\n\n", d.Dir, d.Format, d.Generation, size(d.Bytes))
+	rows := [][]string{{"encoder", "dim", "objects", "shards", "size", "folder"}}
+	for _, e := range d.Encoders {
+		rows = append(rows, []string{e.Name, fmt.Sprint(e.Dim), count(e.Rows), count(int64(e.Shards)), size(e.Bytes), e.Folder})
+	}
+	if err := table(a.stdout, rows); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.stdout)
+	rows = [][]string{{"split", "kind", "rows", "files", "size", "folder", "encoders"}}
+	for _, s := range d.Splits {
+		var used []string
+		for _, e := range s.Encoders {
+			if e.Folder == "" {
+				used = append(used, fmt.Sprintf("%s (not cached, reads %s)", e.Name, e.Input))
+				continue
+			}
+			used = append(used, fmt.Sprintf("%s (%s objects, reads %s)", path.Base(e.Folder), count(e.Objects), e.Input))
+		}
+		rows = append(rows, []string{s.Name, string(s.Kind), count(s.Rows), count(int64(s.Files)), size(s.Bytes), s.Folder, strings.Join(used, ", ")})
+	}
+	return table(a.stdout, rows)
+}
+
+// findSplit returns the split of a name, the newest of several, or of a
+// folder; the first one for no name.
+func findSplit(m *cachesink.Manifest, name string) (*cachesink.Split, error) {
+	var found *cachesink.Split
+	var names []string
+	for i := range m.Splits {
+		s := &m.Splits[i]
+		names = append(names, s.Name)
+		if name == "" || s.Folder == name || path.Base(s.Folder) == name {
+			return s, nil
+		}
+		if s.Name == name {
+			found = s // later ones are newer
+		}
+	}
+	if found == nil {
+		return nil, fmt.Errorf("%w: split %q, there are %q", cachesink.ErrMissing, name, names)
+	}
+	return found, nil
+}

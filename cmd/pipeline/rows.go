@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"unicode"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+
+	"github.com/permafrost-ml/permafrost/cachesink"
+)
+
+// splitRows are the first rows of a split.
+type splitRows struct {
+	Split  string     `json:"split"`
+	Folder string     `json:"folder"`
+	Rows   []splitRow `json:"rows"`
+
+	columns, vectors []string // in the order of the file
+}
+
+// splitRow is one row: its columns without ids and positions, and the
+// Euclidean norms of its embeddings.
+type splitRow struct {
+	Columns map[string]any     `json:"columns"`
+	Norms   map[string]float64 `json:"norms"`
+	texts   []string           // of both, for people
+}
+
+func readRows(ctx context.Context, c *cachesink.Cache, s *cachesink.Split, n int) (*splitRows, error) {
+	var tables cachesink.Tables
+	defer tables.Release()
+	r, err := c.Read(ctx, s, &tables)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Release()
+	at := make([]int64, min(int64(n), r.Rows()))
+	for i := range at {
+		at[i] = int64(i)
+	}
+	rec, err := r.Gather(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	defer rec.Release()
+	out := &splitRows{Split: s.Name, Folder: s.Folder, Rows: make([]splitRow, len(at))}
+	for i := range out.Rows {
+		out.Rows[i] = splitRow{Columns: map[string]any{}, Norms: map[string]float64{}}
+	}
+	hidden := map[string]bool{}
+	for _, e := range s.Encoders {
+		for _, side := range s.Kind.Sides() {
+			for _, role := range []string{cachesink.RoleID, cachesink.RolePos, cachesink.RoleInput} {
+				hidden[cachesink.EncoderColumn(e.Name, side, role)] = true
+			}
+		}
+	}
+	for i, f := range rec.Schema().Fields() {
+		if hidden[f.Name] {
+			continue
+		}
+		if err := out.add(f.Name, rec.Column(i)); err != nil {
+			return nil, fmt.Errorf("column %q: %w", f.Name, err)
+		}
+	}
+	return out, nil
+}
+
+// add takes a column: as it is, or the norms of an embedding column.
+func (s *splitRows) add(name string, col arrow.Array) error {
+	if _, ok := col.(*array.FixedSizeList); !ok {
+		s.columns = append(s.columns, name)
+		for i := range s.Rows {
+			s.Rows[i].Columns[name] = col.GetOneForMarshal(i)
+			s.Rows[i].texts = append(s.Rows[i].texts, cut(col.ValueStr(i)))
+		}
+		return nil
+	}
+	vecs, dim, err := cachesink.Vectors(col)
+	if err != nil {
+		return err
+	}
+	s.vectors = append(s.vectors, fmt.Sprintf("|%s|", name))
+	for i := range s.Rows {
+		sum := 0.0
+		for _, v := range vecs[i*dim : (i+1)*dim] {
+			sum += float64(v) * float64(v)
+		}
+		s.Rows[i].Norms[name] = math.Sqrt(sum)
+		s.Rows[i].texts = append(s.Rows[i].texts, strconv.FormatFloat(math.Sqrt(sum), 'f', 4, 64))
+	}
+	return nil
+}
+
+// table is the rows for people. Embeddings come last in a split's batches.
+func (s *splitRows) table() [][]string {
+	rows := [][]string{append(append([]string(nil), s.columns...), s.vectors...)}
+	for _, r := range s.Rows {
+		rows = append(rows, r.texts)
+	}
+	return rows
+}
+
+// cut shortens a text to one line of a table's cell.
+func cut(s string) string {
+	const most = 40
+	var out []rune
+	for _, r := range s {
+		if len(out) == most {
+			return string(out[:most-1]) + "…"
+		}
+		if !unicode.IsGraphic(r) {
+			r = ' '
+		}
+		out = append(out, r)
+	}
+	return string(out)
+}
