@@ -68,12 +68,12 @@ func TestTwoFillsAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			base := setup{splits: map[string][]encode.Sample{"base": groups("base", 11, 11)}}
-			mustRun(t, base, Dir(dir))
-			h := &hookStore{Store: Dir(dir), prefix: manifestsDir}
+			mustRun(t, base, quickDir(dir))
+			h := &hookStore{Store: quickDir(dir), prefix: manifestsDir}
 			for i, s := range first {
 				h.before = append(h.before, func() {
 					// What starts only now would see the others' commits.
-					c, err := Open(t.Context(), Dir(dir), nil)
+					c, err := Open(t.Context(), quickDir(dir), nil)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -102,7 +102,7 @@ func TestTwoFillsAtOnce(t *testing.T) {
 			for _, s := range append(first, mine, base) {
 				checkContent(t, c, s)
 			}
-			again, stats := mustRun(t, mine, Dir(dir))
+			again, stats := mustRun(t, mine, quickDir(dir))
 			if stats.Encoders["e"].Encoded != 0 || again.Manifest().Generation != c.Manifest().Generation {
 				t.Errorf("another fill: %+v, generation %d after %d", stats.Encoders["e"], again.Manifest().Generation, c.Manifest().Generation)
 			}
@@ -135,7 +135,7 @@ func TestManyFillsAtOnce(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			c, err := Open(t.Context(), Dir(dir), nil)
+			c, err := Open(t.Context(), quickDir(dir), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -182,7 +182,7 @@ func TestUnfinishedClaim(t *testing.T) {
 // finished, and ends with the same bytes.
 func TestEndedEarly(t *testing.T) {
 	whole := t.TempDir()
-	mustRun(t, setup{splits: map[string][]encode.Sample{"train": groups("a", 40, 40)}}, Dir(whole))
+	mustRun(t, setup{splits: map[string][]encode.Sample{"train": groups("a", 40, 40)}}, quickDir(whole))
 	want := files(t, whole)
 	boom := errors.New("boom")
 	for n := int64(1); n <= 40; n += 3 {
@@ -203,7 +203,7 @@ func TestEndedEarly(t *testing.T) {
 					}
 					return boom
 				}}}
-				_, _, err := s.run(ctx, Dir(dir))
+				_, _, err := s.run(ctx, quickDir(dir))
 				wantErr(t, err, boom)
 				left := files(t, dir)
 				shards := 0
@@ -217,7 +217,7 @@ func TestEndedEarly(t *testing.T) {
 				}
 				encoded.Store(0)
 				s.models["e"] = hashModel{dim: 4, seed: "e", encoded: &encoded}
-				_, stats := mustRun(t, s, Dir(dir))
+				_, stats := mustRun(t, s, quickDir(dir))
 				sameFiles(t, "after the second try", files(t, dir), want)
 				if got := encoded.Load(); got != int64(40-8*shards) {
 					t.Errorf("encoded %d with %d shards left", got, shards)
@@ -235,7 +235,7 @@ func TestEndedEarly(t *testing.T) {
 func TestOrphanShards(t *testing.T) {
 	whole := t.TempDir()
 	s := setup{splits: map[string][]encode.Sample{"train": groups("a", 8, 8)}}
-	mustRun(t, s, Dir(whole))
+	mustRun(t, s, quickDir(whole))
 	want := files(t, whole)
 	var shard string
 	for name := range want {
@@ -243,7 +243,7 @@ func TestOrphanShards(t *testing.T) {
 			shard = name
 		}
 	}
-	mustRun(t, setup{splits: map[string][]encode.Sample{"train": groups("b", 8, 8)}}, Dir(whole))
+	mustRun(t, setup{splits: map[string][]encode.Sample{"train": groups("b", 8, 8)}}, quickDir(whole))
 	for name, b := range files(t, whole) {
 		if strings.HasPrefix(name, "encoders/") && name[len(name)-len(".arrow"):] == ".arrow" && name != shard {
 			want["other"] = b
@@ -288,7 +288,7 @@ func TestOrphanShards(t *testing.T) {
 			}
 			s := s
 			s.mem = checked(t)
-			_, stats := mustRun(t, s, Dir(dir))
+			_, stats := mustRun(t, s, quickDir(dir))
 			if adopted := stats.Encoders["e"].Resumed == 8; adopted != tc.adopted {
 				t.Errorf("adopted: %v", adopted)
 			}

@@ -76,7 +76,7 @@ func TestFillContent(t *testing.T) {
 // what comes in leave no trace.
 func TestSameBytes(t *testing.T) {
 	dir := t.TempDir()
-	mustRun(t, twoEncoders(), Dir(dir))
+	mustRun(t, twoEncoders(), quickDir(dir))
 	want := files(t, dir)
 	if len(want) < 20 {
 		t.Fatalf("only %d files", len(want))
@@ -85,7 +85,7 @@ func TestSameBytes(t *testing.T) {
 		for _, regroup := range []int{1, 7, 1000} {
 			s, dir := twoEncoders(), t.TempDir()
 			s.workers, s.regroup, s.mem = workers, regroup, checked(t)
-			mustRun(t, s, Dir(dir))
+			mustRun(t, s, quickDir(dir))
 			sameFiles(t, fmt.Sprintf("%d workers, %d rows", workers, regroup), files(t, dir), want)
 		}
 	}
@@ -93,12 +93,12 @@ func TestSameBytes(t *testing.T) {
 
 func TestSecondFillChangesNothing(t *testing.T) {
 	dir := t.TempDir()
-	mustRun(t, twoEncoders(), Dir(dir))
+	mustRun(t, twoEncoders(), quickDir(dir))
 	want := files(t, dir)
 	s := twoEncoders()
 	var encoded atomic.Int64
 	s.models["plain"] = hashModel{dim: 4, seed: "p", encoded: &encoded}
-	c, stats := mustRun(t, s, Dir(dir))
+	c, stats := mustRun(t, s, quickDir(dir))
 	sameFiles(t, "second fill", files(t, dir), want)
 	if encoded.Load() != 0 || stats.Encoders["plain"] != (EncoderStats{Objects: 30, Reused: 30}) || c.Manifest().Generation != 1 {
 		t.Errorf("encoded %d, %+v, generation %d", encoded.Load(), stats.Encoders["plain"], c.Manifest().Generation)
@@ -108,7 +108,7 @@ func TestSecondFillChangesNothing(t *testing.T) {
 // TestLaterFillsAdd is A, B, A in one place: nothing is lost, the third
 // encodes nothing.
 func TestLaterFillsAdd(t *testing.T) {
-	st := Dir(t.TempDir())
+	st := quickDir(t.TempDir())
 	a := setup{splits: map[string][]encode.Sample{"train": groups("a", 20, 20)}}
 	b := setup{splits: map[string][]encode.Sample{"train": append(groups("a", 5, 5), groups("b", 20, 20)...), "val": groups("c", 3, 3)}}
 	mustRun(t, a, st)
@@ -192,7 +192,7 @@ func TestLargeInputsSpill(t *testing.T) {
 	}
 	dir := t.TempDir()
 	s := setup{splits: map[string][]encode.Sample{"train": samples}, shard: 100, mem: checked(t)}
-	c, _ := mustRun(t, s, Dir(dir))
+	c, _ := mustRun(t, s, quickDir(dir))
 	checkContent(t, c, s)
 	if left, _ := os.ReadDir(filepath.Join(dir, "tmp")); len(left) != 0 {
 		t.Errorf("left in tmp: %v", left)
@@ -203,7 +203,7 @@ func TestDryRunCounts(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "cache")
 	s := twoEncoders()
 	s.dry, s.mem = true, checked(t)
-	c, stats, err := s.run(t.Context(), Dir(dir))
+	c, stats, err := s.run(t.Context(), quickDir(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestKeyConflictsNameBothRows(t *testing.T) {
 			for _, dry := range []bool{false, true} {
 				s := setup{splits: tc.splits, uses: []encode.Use{{Name: "e", Key: prefix}}, mem: checked(t), dry: dry}
 				dir := t.TempDir()
-				_, _, err := s.run(t.Context(), Dir(dir))
+				_, _, err := s.run(t.Context(), quickDir(dir))
 				wantErr(t, err, ErrKeyConflict, append(tc.want, `encoder "e"`)...)
 				if files(t, dir)[manifestName(1)] != "" {
 					t.Error("the fill counts all the same")

@@ -23,6 +23,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/internal/store"
 	"github.com/permafrost-ml/permafrost/stage"
 )
 
@@ -420,3 +421,20 @@ func wantErr(t *testing.T, err, want error, texts ...string) {
 		}
 	}
 }
+
+// quick is the operating system's filesystem without its waits for the disk.
+type quick struct{ store.OS }
+
+type quickFile struct{ store.File }
+
+func (quickFile) Sync() error { return nil }
+
+func (quick) SyncDir(string) error { return nil }
+
+func (q quick) CreateTemp(dir, pattern string) (store.File, error) {
+	f, err := q.OS.CreateTemp(dir, pattern)
+	return quickFile{f}, err
+}
+
+// quickDir is Dir over quick.
+func quickDir(path string) Storage { return store.NewDir(path, quick{}) }

@@ -1,0 +1,200 @@
+package cachesink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/internal/store"
+)
+
+// readAll serves all rows of all splits.
+func readAll(ctx context.Context, st Storage) error {
+	c, err := Open(ctx, st, nil)
+	if err != nil {
+		return err
+	}
+	for i := range c.Manifest().Splits {
+		sp := &c.Manifest().Splits[i]
+		var tables Tables
+		r, err := c.Read(ctx, sp, &tables)
+		if err == nil {
+			rows := make([]int64, r.Rows())
+			for i := range rows {
+				rows[i] = int64(i)
+			}
+			rec, e := r.Gather(ctx, rows)
+			if e == nil {
+				rec.Release()
+			}
+			err = e
+			r.Release()
+		}
+		tables.Release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestDamage changes one file of a cache at a time: a bit, the length, the
+// whole. Whatever it is, it is found before a row is served, and named.
+func TestDamage(t *testing.T) {
+	dir := t.TempDir()
+	s := setup{
+		splits: map[string][]encode.Sample{"train": groups("a", 300, 200), "val": pairs("a", 3)},
+		uses:   []encode.Use{{Name: "e"}, {Name: "raw"}}, uncached: []string{"raw"}, shard: 150, batch: 32,
+		models: map[string]hashModel{"e": {dim: 150, seed: "e"}},
+	}
+	mustRun(t, s, quickDir(dir))
+	all := files(t, dir)
+	delete(all, manifestCopy)
+	mem := store.NewMem()
+	put := func(name string, b []byte) {
+		if err := store.Put(t.Context(), mem, name, b, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, b := range all {
+		put(name, []byte(b))
+	}
+	if err := readAll(t.Context(), mem); err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		whole := []byte(all[name])
+		base := strings.TrimSuffix(name, sumSuffix)
+		found := func(what string, b []byte) {
+			t.Helper()
+			put(name, b)
+			err := readAll(t.Context(), mem)
+			if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), base) {
+				t.Fatalf("%s, %s: error %v", name, what, err)
+			}
+		}
+		var at []int
+		if len(whole) < 3000 {
+			for i := range whole {
+				at = append(at, i)
+			}
+		} else {
+			for range 150 {
+				at = append(at, rng.IntN(len(whole)))
+			}
+			at = append(at, 0, 7, 8, 12, sumBlock-1, sumBlock%len(whole), len(whole)-7, len(whole)-1)
+		}
+		for _, i := range at {
+			if i >= len(whole) {
+				continue
+			}
+			b := bytes.Clone(whole)
+			b[i] ^= 1 << (i % 8)
+			found(fmt.Sprintf("bit %d of byte %d", i%8, i), b)
+		}
+		for range 40 {
+			n := rng.IntN(len(whole))
+			found(fmt.Sprintf("cut to %d bytes", n), whole[:n])
+		}
+		found("empty", nil)
+		found("one byte more", append(bytes.Clone(whole), 0))
+		found("many bytes more", append(bytes.Clone(whole), make([]byte, sumBlock)...))
+		if !strings.HasPrefix(name, manifestsDir) {
+			if err := mem.Remove(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+			if err := readAll(t.Context(), mem); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), base) {
+				t.Fatalf("%s is gone: error %v", name, err)
+			}
+		}
+		put(name, whole)
+	}
+	if err := readAll(t.Context(), mem); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestVerifyFindsEach damages files in pairs: verification goes on after a
+// finding, and names each file.
+func TestVerifyFindsEach(t *testing.T) {
+	mem := store.NewMem()
+	s := twoEncoders()
+	s.mem = checked(t)
+	c, _ := mustRun(t, s, mem)
+	names := c.Manifest().Files()
+	for i, name := range names {
+		other := names[(i+1)%len(names)]
+		for _, n := range []string{name, other} {
+			b, err := store.ReadAll(t.Context(), mem, n, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b = bytes.Clone(b)
+			b[len(b)/3] ^= 4
+			if err := store.Put(t.Context(), mem, n, b, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var found []string
+		var total int64
+		for f, n := range c.Verify(t.Context()) {
+			total += n
+			if f == nil {
+				continue
+			}
+			if !errors.Is(f.Err, ErrCorrupt) || !strings.Contains(f.Err.Error(), f.File) {
+				t.Errorf("%s: %v", f.File, f.Err)
+			}
+			found = append(found, f.File)
+		}
+		want := []string{name, other}
+		slices.Sort(found)
+		slices.Sort(want)
+		if !slices.Equal(found, want) || total != c.Manifest().Bytes() {
+			t.Fatalf("found %v of %v in %d of %d bytes", found, want, total, c.Manifest().Bytes())
+		}
+		for _, n := range want {
+			b, _ := store.ReadAll(t.Context(), mem, n, 1<<20)
+			b = bytes.Clone(b)
+			b[len(b)/3] ^= 4
+			if err := store.Put(t.Context(), mem, n, b, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for f := range c.Verify(ctx) {
+		t.Errorf("a finding after the end: %v", f)
+	}
+}
+
+// TestFillOnDamage: a fill reads what is stored, and does not build on what
+// is damaged.
+func TestFillOnDamage(t *testing.T) {
+	mem := store.NewMem()
+	s := setup{splits: map[string][]encode.Sample{"train": groups("a", 20, 20)}}
+	c, _ := mustRun(t, s, mem)
+	shard := c.Manifest().Encoders[0].Shards[1]
+	b, err := store.ReadAll(t.Context(), mem, shard.Name, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = bytes.Clone(b)
+	b[100] ^= 1
+	if err := store.Put(t.Context(), mem, shard.Name, b, true); err != nil {
+		t.Fatal(err)
+	}
+	s.splits["val"] = groups("b", 3, 3)
+	s.mem = checked(t)
+	_, _, err = s.run(t.Context(), mem)
+	wantErr(t, err, ErrCorrupt, shard.Name)
+}

@@ -1,0 +1,106 @@
+package cachesink
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/internal/store"
+	"github.com/permafrost-ml/permafrost/internal/store/storetest"
+)
+
+func smallFill() setup {
+	return setup{
+		splits: map[string][]encode.Sample{"train": groups("a", 7, 6)},
+		uses:   []encode.Use{{Name: "e"}, {Name: "raw"}}, uncached: []string{"raw"}, shard: 4, batch: 2,
+	}
+}
+
+// TestEveryFault makes each operation on the disk fail once, and from each
+// on all: the cache is then as it was or complete, never wrong; what failed
+// is reported; nothing leaks; and a next fill ends as if nothing had been.
+func TestEveryFault(t *testing.T) {
+	whole := t.TempDir()
+	count := &storetest.FS{FS: quick{}}
+	mustRun(t, smallFill(), store.NewDir(whole, count))
+	want := files(t, whole)
+	before := setup{splits: map[string][]encode.Sample{"old": groups("o", 3, 3)}, uses: []encode.Use{{Name: "old"}}}
+	for _, lasting := range []bool{false, true} {
+		silent := 0
+		step := 1
+		if lasting {
+			step = 3
+		}
+		for k := 1; k <= count.Ops(); k += step {
+			dir := t.TempDir()
+			mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+			fsys := &storetest.FS{FS: quick{}, FailAt: k, Lasting: lasting, Err: syscall.ENOSPC}
+			s := smallFill()
+			s.mem = mem
+			_, _, err := s.run(t.Context(), store.NewDir(dir, fsys))
+			what := fmt.Sprintf("operation %d of %d (%v), lasting %v", k, count.Ops(), fsys.Failed(), lasting)
+			if err != nil && !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("%s: %v", what, err)
+			}
+			if n := fsys.OpenFiles(); n != 0 {
+				t.Errorf("%s: %d files are open", what, n)
+			}
+			mem.AssertSize(t, 0)
+			c, e := Open(t.Context(), quickDir(dir), nil)
+			if e != nil {
+				t.Fatalf("%s: %v", what, e)
+			}
+			if err == nil {
+				silent++
+			}
+			if err == nil || c.Manifest().Generation > 0 {
+				checkContent(t, c, smallFill())
+			}
+			mustRun(t, smallFill(), quickDir(dir))
+			got := files(t, dir)
+			for name := range got {
+				if strings.HasPrefix(name, "tmp/") {
+					delete(got, name) // its removal failed
+				}
+			}
+			got[manifestCopy] = want[manifestCopy] // a courtesy, which may be missing
+			sameFiles(t, what+", after a next fill", got, want)
+			if t.Failed() {
+				return
+			}
+		}
+		if silent > count.Ops()/step/4 {
+			t.Errorf("%d of %d faults were not reported", silent, count.Ops())
+		}
+	}
+	// What was there before a failed fill is there after it.
+	dir := t.TempDir()
+	mustRun(t, before, quickDir(dir))
+	fsys := &storetest.FS{FS: quick{}, FailAt: 60, Lasting: true, Err: syscall.EIO}
+	s := smallFill()
+	if _, _, err := s.run(t.Context(), store.NewDir(dir, fsys)); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("error %v", err)
+	}
+	c, err := Open(t.Context(), quickDir(dir), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkContent(t, c, before)
+}
+
+func TestUnwritable(t *testing.T) {
+	root := t.TempDir()
+	fsys := &storetest.FS{
+		FS: quick{}, FailAt: 1, Lasting: true, Err: syscall.EACCES,
+		Match: func(op, _ string) bool { return op == "mkdir" || op == "create" },
+	}
+	s := smallFill()
+	_, _, err := s.run(t.Context(), store.NewDir(filepath.Join(root, "c"), fsys))
+	wantErr(t, err, syscall.EACCES, filepath.Join(root, "c"))
+}
