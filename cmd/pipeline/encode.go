@@ -120,17 +120,17 @@ func (a *app) encodeAll(ctx context.Context, m *pipeline.Model, in *objectReader
 	defer meter.done()
 	g, _ := stage.NewGroup(ctx)
 	chunks := stage.From(g, "read", func(context.Context) iter.Seq2[chunk, error] { return in.chunks })
-	vecs := stage.OrderedMap(g, chunks, "encode", runtime.GOMAXPROCS(0), func(ctx context.Context, c chunk) ([][]float32, error) {
-		v, err := m.Encode(ctx, c.objects)
+	blocks := stage.OrderedMap(g, chunks, "encode", runtime.GOMAXPROCS(0), func(ctx context.Context, c chunk) (block, error) {
+		vecs, err := m.Encode(ctx, c.objects)
 		if err != nil {
-			err = c.locate(ctx, m, err)
+			return block{}, c.locate(ctx, m, err)
 		}
-		return v, err
+		return out.prepare(vecs)
 	})
-	stage.Each(g, vecs, "write", func(_ context.Context, v [][]float32) error {
-		rows += int64(len(v))
+	stage.Each(g, blocks, "write", func(_ context.Context, b block) error {
+		rows += int64(len(b.vecs))
 		meter.report(event{Phase: "encode", Rows: rows})
-		return out.write(v)
+		return out.write(b)
 	})
 	return rows, g.Wait()
 }

@@ -25,12 +25,12 @@ func (a *app) inspectCommand() *cobra.Command {
 		Short: "Show what a cache holds",
 		Long: help(`
 Shows the generation, encoders and splits of a cache from its manifest alone.
---files prints the names of the files that count, one a line: what else lies in
-the folder does not. --rows N prints the first rows of a split, with the lengths
+--files prints the names of the data files that count, one a line, without their
+checksums: what else lies in the folders does not. --rows N prints the first rows of a split, with the lengths
 of their embeddings in place of the embeddings.`,
 			exitConfig, exitCorrupt),
 		Example: "  pipeline inspect cache_dir\n  pipeline inspect config.yaml --rows 5 --split train\n" +
-			"  tar -C cache_dir -cf cache.tar $(pipeline inspect cache_dir --files)",
+			"  pipeline inspect cache_dir --files | grep ^encoders/",
 		Args: oneArg("a cache folder or a config file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("rows") && flags.rows < 1 {
@@ -134,8 +134,12 @@ func (a *app) inspect(ctx context.Context, place string, flags inspectFlags) err
 	case a.json:
 		return a.printJSON(doc)
 	case flags.files:
-		_, err = fmt.Fprintln(a.stdout, strings.Join(doc.Files, "\n"))
-		return err
+		for _, name := range doc.Files {
+			if _, err := fmt.Fprintln(a.stdout, name); err != nil {
+				return err
+			}
+		}
+		return nil
 	case flags.rows > 0:
 		return table(a.stdout, doc.Rows.table())
 	}

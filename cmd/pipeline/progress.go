@@ -49,6 +49,8 @@ type event struct {
 	Loss    *float64 `json:"loss,omitempty"` // of the last epoch
 	Bytes   int64    `json:"bytes,omitempty"`
 	Total   int64    `json:"total_bytes,omitempty"`
+
+	reported float64 // when, in seconds since the phase began
 }
 
 // done returns how much of how much is done, 0 of 0 where that is unknown.
@@ -89,7 +91,8 @@ func (e *event) text() string {
 		add("%s of %s encoded  %s %s", count(n), count(of), count(e.Reused), plural(e.Reused, "hit", "hits"))
 	}
 	if n > 0 && n < of {
-		add("eta %s", span(e.Seconds/float64(n)*float64(of-n)))
+		left := e.reported/float64(n)*float64(of-n) - (e.Seconds - e.reported)
+		add("eta %s", span(max(left, 0)))
 	}
 	return s
 }
@@ -101,9 +104,10 @@ type meter struct {
 	mode string
 	out  io.Writer
 
-	mu    sync.Mutex
-	last  event
-	begun time.Time // of the phase
+	mu       sync.Mutex
+	last     event
+	reported time.Time
+	begun    time.Time // of the phase
 
 	outMu sync.Mutex
 	bars  *bars // while they are shown
@@ -134,8 +138,10 @@ func (a *app) mode() string {
 	case a.progress != progressAuto:
 		return a.progress
 	}
-	if f, ok := a.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
-		return progressBars
+	if f, ok := a.stderr.(*os.File); ok && os.Getenv("TERM") != "dumb" {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+			return progressBars
+		}
 	}
 	return progressPlain
 }
@@ -148,7 +154,7 @@ func (m *meter) report(e event) {
 	if e.Phase != m.last.Phase {
 		m.begun = now
 	}
-	m.last = e
+	m.last, m.reported = e, now
 }
 
 // pipeline is the OnProgress of a pipeline.
@@ -176,7 +182,7 @@ func (m *meter) latest() (e event, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e = m.last
-	e.Event, e.Seconds = "progress", time.Since(m.begun).Seconds()
+	e.Event, e.Seconds, e.reported = "progress", time.Since(m.begun).Seconds(), m.reported.Sub(m.begun).Seconds()
 	return e, e.Phase != ""
 }
 

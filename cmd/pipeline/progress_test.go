@@ -43,9 +43,9 @@ func TestPlainProgress(t *testing.T) {
 		m.done()
 		want := []string{
 			"fill: 10 s",
-			"fill: 30,000 rows  1,500 rows/s  7,500 of 22,500 encoded  7,500 hits  eta 40 s",
-			"train: epoch 1/4  loss 0.5  eta 15 s",
-			"train: epoch 1/4  loss 0.5  eta 18 s",
+			"fill: 30,000 rows  1,500 rows/s  7,500 of 22,500 encoded  7,500 hits  eta 25 s",
+			"train: epoch 1/4  loss 0.5  eta 11 s",
+			"train: epoch 1/4  loss 0.5  eta 10 s",
 		}
 		if got := strings.TrimSpace(out.String()); got != strings.Join(want, "\n") {
 			t.Errorf("printed\n%s\nwant\n%s", got, strings.Join(want, "\n"))

@@ -16,14 +16,23 @@ import (
 
 // vectorWriter writes embeddings, some at a time.
 type vectorWriter interface {
-	write(vecs [][]float32) error
+	// prepare does what need not be done in order; it is called by several
+	// goroutines at once.
+	prepare(vecs [][]float32) (block, error)
+	write(b block) error
 	close() error
+}
+
+// block are embeddings on their way to the output.
+type block struct {
+	vecs [][]float32
+	text []byte // as JSON lines
 }
 
 // newVectorWriter returns the writer of a format, jsonl or arrow.
 func newVectorWriter(w io.Writer, format string, dim int) vectorWriter {
 	if format != "arrow" {
-		return &jsonlWriter{w: w}
+		return &jsonlWriter{w}
 	}
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: cachesink.ColumnEmbedding, Type: arrow.FixedSizeListOf(int32(dim), arrow.PrimitiveTypes.Float32)},
@@ -31,27 +40,28 @@ func newVectorWriter(w io.Writer, format string, dim int) vectorWriter {
 	return &arrowWriter{schema, ipc.NewWriter(w, ipc.WithSchema(schema))}
 }
 
-type jsonlWriter struct {
-	w   io.Writer
-	buf []byte
-}
+type jsonlWriter struct{ w io.Writer }
 
-func (j *jsonlWriter) write(vecs [][]float32) error {
-	j.buf = j.buf[:0]
+func (j *jsonlWriter) prepare(vecs [][]float32) (block, error) {
+	b := block{vecs: vecs}
 	for _, vec := range vecs {
-		j.buf = append(j.buf, `{"embedding":[`...)
+		b.text = append(b.text, `{"embedding":[`...)
 		for i, v := range vec {
 			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-				return fmt.Errorf("value %d of an embedding is %v, which JSON cannot hold", i, v)
+				return b, fmt.Errorf("value %d of an embedding is %v, which JSON cannot hold", i, v)
 			}
 			if i > 0 {
-				j.buf = append(j.buf, ',')
+				b.text = append(b.text, ',')
 			}
-			j.buf = strconv.AppendFloat(j.buf, float64(v), 'g', -1, 32)
+			b.text = strconv.AppendFloat(b.text, float64(v), 'g', -1, 32)
 		}
-		j.buf = append(j.buf, "]}\n"...)
+		b.text = append(b.text, "]}\n"...)
 	}
-	_, err := j.w.Write(j.buf)
+	return b, nil
+}
+
+func (j *jsonlWriter) write(b block) error {
+	_, err := j.w.Write(b.text)
 	return err
 }
 
@@ -62,17 +72,19 @@ type arrowWriter struct {
 	w      *ipc.Writer
 }
 
-func (a *arrowWriter) write(vecs [][]float32) error {
+func (a *arrowWriter) prepare(vecs [][]float32) (block, error) { return block{vecs: vecs}, nil }
+
+func (a *arrowWriter) write(b block) error {
 	list := array.NewBuilder(memory.DefaultAllocator, a.schema.Field(0).Type).(*array.FixedSizeListBuilder)
 	defer list.Release()
 	values := list.ValueBuilder().(*array.Float32Builder)
-	for _, vec := range vecs {
+	for _, vec := range b.vecs {
 		list.Append(true)
 		values.AppendValues(vec, nil)
 	}
 	col := list.NewArray()
 	defer col.Release()
-	rec := array.NewRecord(a.schema, []arrow.Array{col}, int64(len(vecs)))
+	rec := array.NewRecord(a.schema, []arrow.Array{col}, int64(len(b.vecs)))
 	defer rec.Release()
 	return a.w.Write(rec)
 }
