@@ -103,7 +103,7 @@ func (p *Pipeline[Row]) reader(ctx context.Context, split string) (*cachesink.Sp
 	}
 	r, err := p.cache.Read(ctx, p.filled[split], &p.tables)
 	if err != nil {
-		return nil, err
+		return nil, ended(ctx, err)
 	}
 	p.readers[split] = r
 	return r, nil

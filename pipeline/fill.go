@@ -132,7 +132,7 @@ func (p *Pipeline[Row]) Fill(ctx context.Context) (*FillReport, error) {
 	p.warn()
 	encoders, plans, err := p.survey(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("fill: %w", err)
+		return nil, fmt.Errorf("fill: %w", ended(ctx, err))
 	}
 	if p.cfg.NoEncode {
 		if err := p.refuse(ctx, encoders, plans); err != nil {
@@ -152,7 +152,7 @@ func (p *Pipeline[Row]) Fill(ctx context.Context) (*FillReport, error) {
 		stats, err = p.fillSplits(ctx, encoders, todo, guard, filled)
 	}
 	if err = errors.Join(err, guard.Close()); err != nil {
-		return nil, fmt.Errorf("fill: %w", err)
+		return nil, fmt.Errorf("fill: %w", ended(ctx, err))
 	}
 	p.forget()
 	p.filled = filled
@@ -165,6 +165,15 @@ func (p *Pipeline[Row]) Fill(ctx context.Context) (*FillReport, error) {
 		r.Quarantine = p.cfg.Quarantine
 	}
 	return r, nil
+}
+
+// ended returns the cause of ctx's end for an error that only says that it
+// has ended.
+func ended(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, ctx.Err()) && !errors.Is(err, cause) {
+		return cause
+	}
+	return err
 }
 
 // fillSplits reads and stores some splits in one pass.

@@ -59,6 +59,7 @@ type row struct {
 	A string `json:"a"`
 	C string `json:"c"`
 	N int64  `json:"n"`
+	S int64  `json:"s"`
 }
 
 // topics are what the rows are about: questions of one share words.
@@ -72,7 +73,7 @@ func rows(n int, seed string) []row {
 		out[i] = row{
 			Q: fmt.Sprintf("%04d%s how does %s work for case %d", i, seed, topic, i),
 			A: fmt.Sprintf("a%03d%s answer about %s number %d", i, seed, topic, i),
-			C: topic, N: int64(i),
+			C: topic, N: int64(i), S: 1,
 		}
 	}
 	return out
@@ -268,7 +269,7 @@ func snapshot(t testing.TB, dir string, folders ...string) map[string]string {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}
-			if err != nil || e.IsDir() {
+			if err != nil || !e.Type().IsRegular() {
 				return err
 			}
 			b, err := os.ReadFile(path)
@@ -344,4 +345,22 @@ func soon(t testing.TB) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+func read(t testing.TB, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func remove(t testing.TB, paths ...string) {
+	t.Helper()
+	for _, p := range paths {
+		if err := os.RemoveAll(p); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -107,11 +107,11 @@ func sameEncoder(m encode.Model, oe outputEncoder) (spec encode.Spec, err error)
 	if spec, err = m.Spec(context.Background()); err != nil {
 		return spec, err
 	}
-	fields, err := spec.Declared(oe.BatchSize)
+	got, _, err := spec.Declaration(oe.BatchSize)
 	if err != nil {
 		return spec, err
 	}
-	if got := encode.Fingerprint(fields); got != oe.Fingerprint || spec.Dim != oe.Dim {
+	if got != oe.Fingerprint || spec.Dim != oe.Dim {
 		return spec, fmt.Errorf("%w: its fingerprint is %.12s, the head was trained on %.12s", ErrEncoder, got, oe.Fingerprint)
 	}
 	return spec, nil

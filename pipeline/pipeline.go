@@ -113,17 +113,13 @@ func (p *Pipeline[Row]) encoders(ctx context.Context) ([]encoder, error) {
 			return nil, fmt.Errorf("encoder %q: %w", name, err)
 		}
 		batch := p.cfg.Cache.batchSize()
-		fields, err := spec.Declared(batch)
+		fingerprint, declared, err := spec.Declaration(batch)
 		if err != nil {
 			return nil, fmt.Errorf("encoder %q: %w", name, err)
 		}
-		declared := map[string]string{}
-		for _, f := range fields {
-			declared[f.Name] = f.Value
-		}
 		e := encoder{name: name, model: m, spec: spec, reads: encode.ReadsOf(m), key: p.cfg.Cache.keys().of(name)}
 		e.use = cachesink.Use{
-			Name: name, Fingerprint: encode.Fingerprint(fields), Spec: declared, Input: e.reads.String(), Dim: spec.Dim,
+			Name: name, Fingerprint: fingerprint, Spec: declared, Input: e.reads.String(), Dim: spec.Dim,
 			Cached: p.places[name].cached, BatchSize: batch, FreeKeys: e.key.Free(),
 		}
 		out = append(out, e)

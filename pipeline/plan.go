@@ -56,11 +56,11 @@ type SplitPlan struct {
 func (p *Pipeline[Row]) Plan(ctx context.Context) (*Plan, error) {
 	encoders, plans, err := p.survey(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("plan: %w", err)
+		return nil, fmt.Errorf("plan: %w", ended(ctx, err))
 	}
 	plan, err := p.plan(ctx, encoders, plans)
 	if err != nil {
-		return nil, fmt.Errorf("plan: %w", err)
+		return nil, fmt.Errorf("plan: %w", ended(ctx, err))
 	}
 	return plan, nil
 }

@@ -1,0 +1,287 @@
+package pipeline_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/permafrost-ml/permafrost/cachesink"
+	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/encode/static"
+	"github.com/permafrost-ml/permafrost/pipeline"
+	"github.com/permafrost-ml/permafrost/pipeline/head"
+	"github.com/permafrost-ml/permafrost/pipeline/loss"
+	"github.com/permafrost-ml/permafrost/pipeline/metric"
+	"github.com/permafrost-ml/permafrost/pipeline/train"
+	"github.com/permafrost-ml/permafrost/source"
+)
+
+// twin is one pipeline in YAML and in Go. Its text replaces lines of
+// twinYAML, by their first word; an empty one leaves the option out.
+type twin struct {
+	name string
+	yaml map[string]string
+	code func(c *pipeline.Config[row])
+}
+
+// twinYAML sets every option that twins leave out one by one.
+const twinYAML = `
+version: 1
+seed: 7
+dataset:
+  splits: {train: {jsonl: train.jsonl}, val: {jsonl: val.jsonl}}
+  pair: {a: q, b: a, score: s, subgroup: c}
+  keep: [n]
+  on_error: skip
+encoders:
+  enc: {type: static, input: text}
+cache:
+  cache_type: cpu
+  mapping: {enc: auto}
+  batch_size: 16
+  num_workers: 2
+  save_dir: cache
+  shard_objects: 20
+  key_extractors: field:text
+head: {type: skip_connection, dropout: 0.1, skip_dropout: 0.2, n_layers: 2}
+loss: {type: multiple_negatives_ranking, scale: 10, symmetric: true}
+train: {epochs: 2, batch_size: 16, shuffle: false, split: train, optimizer: {type: adam, lr: 0.01, beta1: 0.8}}
+metrics: [{type: retrieval_precision, k: 2}]
+eval: {split: train}
+output: out
+`
+
+func twinConfig(dir string) pipeline.Config[row] {
+	text, err := encode.ParseKey("field:text")
+	if err != nil {
+		panic(err)
+	}
+	return pipeline.Config[row]{
+		Seed: 7,
+		Splits: pipeline.Splits[row]{
+			"train": source.JSONL[row](filepath.Join(dir, "train.jsonl")),
+			"val":   source.JSONL[row](filepath.Join(dir, "val.jsonl")),
+		},
+		Sample: func(r row) pipeline.Sample {
+			s := pipeline.Pair(encode.Text(r.Q), encode.Text(r.A)).With("n", r.N)
+			s.Score, s.Subgroup = float32(r.S), r.C
+			return s
+		},
+		Version:  "1",
+		OnError:  source.Skip,
+		Encoders: pipeline.Encoders{"enc": encode.Reading(static.Default(), encode.Reads{Field: "text"})},
+		Cache: &pipeline.CacheConfig{
+			CacheType: cachesink.CPU, Mapping: pipeline.Mapping{"enc": cachesink.Auto},
+			BatchSize: 16, NumWorkers: 2, SaveDir: filepath.Join(dir, "cache"), ShardObjects: 20,
+			KeyExtractors: pipeline.NamedKey(text),
+		},
+		Head: head.SkipConnection{Dropout: 0.1, SkipDropout: 0.2, Layers: 2},
+		Loss: loss.MultipleNegativesRanking{Scale: 10, Symmetric: true},
+		Train: train.Options{
+			Epochs: 2, BatchSize: 16, Sequential: true, Optimizer: train.Adam{LR: 0.01, Beta1: 0.8},
+		},
+		TrainSplit: "train",
+		Metrics:    []metric.Config{metric.RetrievalPrecision{K: 2}},
+		EvalSplit:  "train",
+		Output:     filepath.Join(dir, "out"),
+	}
+}
+
+func twins() []twin {
+	sample := func(change func(r row, s *pipeline.Sample)) func(c *pipeline.Config[row]) {
+		return func(c *pipeline.Config[row]) {
+			before := c.Sample
+			c.Sample = func(r row) pipeline.Sample {
+				s := before(r)
+				change(r, &s)
+				return s
+			}
+		}
+	}
+	reads := func(r encode.Reads) func(c *pipeline.Config[row]) {
+		return func(c *pipeline.Config[row]) {
+			c.Encoders = pipeline.Encoders{"enc": encode.Reading(static.Default(), r)}
+		}
+	}
+	return []twin{
+		{"everything", nil, func(*pipeline.Config[row]) {}},
+		{"no seed", map[string]string{"seed": ""}, func(c *pipeline.Config[row]) { c.Seed = 0 }},
+		{
+			"no score",
+			map[string]string{"  pair": "{a: q, b: a, subgroup: c}"},
+			sample(func(_ row, s *pipeline.Sample) { s.Score = 1 }),
+		},
+		{
+			"no subgroup",
+			map[string]string{"  pair": "{a: q, b: a, score: s}"},
+			sample(func(_ row, s *pipeline.Sample) { s.Subgroup = 0 }),
+		},
+		{
+			"groups",
+			map[string]string{"  pair": "", "  keep": "[n]\n  group: {object: q, label: c}", "loss": "{type: softmax, temperature: 0.1}"},
+			func(c *pipeline.Config[row]) { c.Sample, c.Loss = groupOf, loss.Softmax{Temperature: 0.1} },
+		},
+		{
+			"integer labels",
+			map[string]string{"  pair": "", "  keep": "[n]\n  group: {object: q, label: n}", "loss": "{type: softmax}"},
+			func(c *pipeline.Config[row]) {
+				c.Sample = func(r row) pipeline.Sample { return pipeline.Group(encode.Text(r.Q), r.N).With("n", r.N) }
+				c.Loss = loss.Softmax{}
+			},
+		},
+		{"no keep", map[string]string{"  keep": ""}, sample(func(_ row, s *pipeline.Sample) { s.Keep = nil })},
+		{
+			"a declared type",
+			map[string]string{"  keep": `["n:float64"]`},
+			func(c *pipeline.Config[row]) { c.KeepTypes = map[string]string{"n": "float64"} },
+		},
+		{"no on_error", map[string]string{"  on_error": ""}, func(c *pipeline.Config[row]) { c.OnError = "" }},
+		{"no input", map[string]string{"  enc": "{type: static}"}, reads(encode.Reads{})},
+		{"fields", map[string]string{"  enc": "{type: static, fields: [text]}"}, reads(encode.Reads{Fields: []string{"text"}})},
+		{
+			"a template",
+			map[string]string{"  enc": `{type: static, template: "query: {text}"}`},
+			reads(encode.Reads{Template: "query: {text}"}),
+		},
+		{
+			"two encoders",
+			map[string]string{"  enc": "{type: static}\n  abc: {type: static, input: text}", "  mapping": "{abc: none}"},
+			func(c *pipeline.Config[row]) {
+				c.Encoders = pipeline.Encoders{"enc": static.Default(), "abc": static.Default()}
+				c.Cache.Mapping = pipeline.Mapping{"abc": cachesink.None}
+			},
+		},
+		{"no cache_type", map[string]string{"  cache_type": ""}, func(c *pipeline.Config[row]) { c.Cache.CacheType = "" }},
+		{"none", map[string]string{"  mapping": "{enc: none}"}, func(c *pipeline.Config[row]) { c.Cache.Mapping["enc"] = cachesink.None }},
+		{"no mapping", map[string]string{"  mapping": ""}, func(c *pipeline.Config[row]) { c.Cache.Mapping = nil }},
+		{"no batch_size", map[string]string{"  batch_size": ""}, func(c *pipeline.Config[row]) { c.Cache.BatchSize = 0 }},
+		{"no num_workers", map[string]string{"  num_workers": ""}, func(c *pipeline.Config[row]) { c.Cache.NumWorkers = 0 }},
+		{"no save_dir", map[string]string{"  save_dir": ""}, func(c *pipeline.Config[row]) { c.Cache.SaveDir = "" }},
+		{"no shard_objects", map[string]string{"  shard_objects": ""}, func(c *pipeline.Config[row]) { c.Cache.ShardObjects = 0 }},
+		{
+			"no key_extractors",
+			map[string]string{"  key_extractors": ""},
+			func(c *pipeline.Config[row]) { c.Cache.KeyExtractors = pipeline.KeyExtractors{} },
+		},
+		{
+			"a map of key_extractors",
+			map[string]string{"  key_extractors": "{enc: index}"},
+			func(c *pipeline.Config[row]) {
+				k, _ := encode.ParseKey("index")
+				c.Cache.KeyExtractors = pipeline.Keys(map[string]encode.Key{"enc": k})
+			},
+		},
+		{
+			"an empty cache",
+			map[string]string{
+				"  cache_type": "", "  mapping": "", "  batch_size": "", "  num_workers": "", "  save_dir": "",
+				"  shard_objects": "", "  key_extractors": "",
+			},
+			func(c *pipeline.Config[row]) { c.Cache = &pipeline.CacheConfig{} },
+		},
+		{
+			"no cache",
+			map[string]string{
+				"cache": "", "  cache_type": "", "  mapping": "", "  batch_size": "", "  num_workers": "", "  save_dir": "",
+				"  shard_objects": "", "  key_extractors": "",
+			},
+			func(c *pipeline.Config[row]) { c.Cache = nil },
+		},
+		{"no dropout", map[string]string{"head": "{type: skip_connection, n_layers: 2}"}, func(c *pipeline.Config[row]) {
+			c.Head = head.SkipConnection{Layers: 2}
+		}},
+		{"a plain head", map[string]string{"head": "{type: skip_connection}"}, func(c *pipeline.Config[row]) { c.Head = head.SkipConnection{} }},
+		{"a plain loss", map[string]string{"loss": "{type: multiple_negatives_ranking}"}, func(c *pipeline.Config[row]) {
+			c.Loss = loss.MultipleNegativesRanking{}
+		}},
+		{"shuffled", map[string]string{"train": "{epochs: 2, batch_size: 16}"}, func(c *pipeline.Config[row]) {
+			c.Train = train.Options{Epochs: 2, BatchSize: 16}
+		}},
+		{"a plain training", map[string]string{"train": ""}, func(c *pipeline.Config[row]) { c.Train = train.Options{} }},
+		{"no metrics", map[string]string{"metrics": ""}, func(c *pipeline.Config[row]) { c.Metrics = nil }},
+		{"no eval", map[string]string{"eval": ""}, func(c *pipeline.Config[row]) { c.EvalSplit = "" }},
+	}
+}
+
+// TestTwins: the same pipeline in Go and in YAML gives the same plan, bytes,
+// weights and metrics, also where an option is left out in both.
+func TestTwins(t *testing.T) {
+	for _, tw := range twins() {
+		t.Run(tw.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			jsonl(t, filepath.Join(dir, "train.jsonl"), rows(30, ""))
+			jsonl(t, filepath.Join(dir, "val.jsonl"), rows(10, "v"))
+			fromYAML, err := pipeline.ParseConfig(filepath.Join(dir, "c.yaml"), []byte(twinText(t, tw)))
+			if err != nil {
+				t.Fatalf("%s: %v", tw.name, err)
+			}
+			fromGo := twinConfig(dir)
+			tw.code(&fromGo)
+			a, b := runTwin(t, fromYAML, dir), runTwin(t, fromGo, dir)
+			sameFiles(t, tw.name, b.files, a.files)
+			if !bytes.Equal(a.weights, b.weights) || len(a.weights) < 1000 {
+				t.Errorf("%s: other weights", tw.name)
+			}
+			for what, pair := range map[string][2]any{"plan": {a.plan, b.plan}, "evaluation": {a.eval, b.eval}} {
+				x, _ := json.Marshal(pair[0])
+				y, _ := json.Marshal(pair[1])
+				if !bytes.Equal(x, y) {
+					t.Errorf("%s: the %s is\n%s, want\n%s", tw.name, what, y, x)
+				}
+			}
+		})
+	}
+}
+
+// twinText is twinYAML with a twin's lines.
+func twinText(t testing.TB, tw twin) string {
+	var out []string
+	found := 0
+	for line := range strings.Lines(twinYAML) {
+		key, _, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
+		value, ok := tw.yaml[key]
+		if !ok {
+			out = append(out, line)
+			continue
+		}
+		found++
+		if value != "" {
+			out = append(out, key+": "+value+"\n")
+		}
+	}
+	if found != len(tw.yaml) {
+		t.Fatalf("%s: %d of %d lines were found", tw.name, found, len(tw.yaml))
+	}
+	return strings.Join(out, "")
+}
+
+type twinResult struct {
+	plan    *pipeline.Plan
+	files   map[string]string
+	weights []byte
+	eval    *pipeline.EvalReport
+}
+
+// runTwin runs a config in its folder and cleans up after it.
+func runTwin[R any](t testing.TB, cfg pipeline.Config[R], dir string) twinResult {
+	t.Helper()
+	cfg.Allocator = checked(t)
+	cfg.Logger = config(nil, "").Logger
+	p := open(t, cfg)
+	plan, err := p.Plan(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan.Free = 0 // other programs write, too
+	res, err := p.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := twinResult{plan: plan, eval: res.Eval, files: snapshot(t, dir, "cache/manifests", "cache/splits", "cache/encoders", "cache/inputs")}
+	out.weights = read(t, filepath.Join(dir, "out", "head.safetensors"))
+	remove(t, filepath.Join(dir, "cache"), filepath.Join(dir, "out"))
+	return out
+}
