@@ -257,6 +257,9 @@ func (f *Fill) Abort() error {
 		err = errors.Join(err, w.abort())
 	}
 	for _, e := range f.byName {
+		for _, p := range e.plans {
+			p.release()
+		}
 		e.table.close()
 		e.keys.close()
 	}

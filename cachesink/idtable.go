@@ -8,12 +8,10 @@ import (
 // idTable maps object ids to positions. It holds the first 16 bytes of an id
 // (SHA-256 cut to 128 bits collides by chance once in about 2^64 ids) and 8
 // bytes of position, in 256 open-addressing tables of their own that grow by
-// a quarter, so that neither the slack nor the copy at a growth is ever
-// large: 24 bytes a slot at a load of 0.72 to 0.9 is 27 to 34 bytes an
+// an eighth, so that neither the slack nor the copy at a growth is ever
+// large: 24 bytes a slot at a load of 0.8 to 0.9 is 27 to 30 bytes an
 // object.
-//
-// The slots lie outside the Go heap where the system allows it: a collector
-// that lets the heap double before it runs would else double the table too.
+// The slots lie outside the Go heap where the system allows it.
 type idTable struct {
 	parts [256]idPart
 	n     int64
@@ -27,9 +25,9 @@ type idPart struct {
 const (
 	slotSize = 24
 	minSlots = 16
-	// mapSlots is the size from which memory lies outside the Go heap: below
-	// it a mapping of its own would waste most of its pages.
-	mapSlots = 1 << 16
+	// mapMin is the size from which memory lies outside the Go heap: below it
+	// a mapping of its own would waste too much of its last page.
+	mapMin = 1 << 14
 )
 
 func (t *idTable) len() int64 { return t.n }
@@ -71,8 +69,8 @@ func (p *idPart) slot(id *[32]byte) []byte {
 }
 
 func (p *idPart) grow() error {
-	slots := max(minSlots, len(p.mem)/slotSize*5/4)
-	mem, err := allocSlots(slots * slotSize)
+	slots := max(minSlots, len(p.mem)/slotSize*9/8+1)
+	mem, err := allocate(slots * slotSize)
 	if err != nil {
 		return err
 	}
@@ -87,14 +85,14 @@ func (p *idPart) grow() error {
 		copy(id[:], b[:16])
 		copy(p.slot(&id), b)
 	}
-	freeSlots(old)
+	free(old)
 	return nil
 }
 
 // close frees the table's memory; it is empty afterwards.
 func (t *idTable) close() {
 	for i := range t.parts {
-		freeSlots(t.parts[i].mem)
+		free(t.parts[i].mem)
 	}
 	*t = idTable{}
 }

@@ -40,8 +40,12 @@ type shardJob struct {
 	inputs *spool
 }
 
-// Release drops the job's scratch file, when a stage has to drop the job.
-func (j *shardJob) Release() { _ = j.inputs.close() }
+// Release drops the job's memory and scratch file, when a stage has to drop
+// the job.
+func (j *shardJob) Release() {
+	_ = j.inputs.close()
+	j.plan.release()
+}
 
 // Index is the stage that finds out what must be encoded. It reads sample
 // batches (see the package documentation), writes the split files, and for
@@ -122,7 +126,7 @@ type use struct {
 // assembly is the shard that is being put together for an encoder.
 type assembly struct {
 	out    int
-	ids    []byte
+	ids    *idList
 	inputs *spool
 }
 
@@ -130,6 +134,7 @@ func (ix *indexer) drop() {
 	for _, a := range ix.asm {
 		if a.inputs != nil {
 			_ = a.inputs.close()
+			a.ids.free()
 		}
 	}
 }
@@ -303,13 +308,15 @@ func (f *Fill) place(p keyPlace) string {
 func (ix *indexer) add(ctx context.Context, e *encoderFill, id *[32]byte, input []byte, emit func(int, *shardJob) error) error {
 	a := ix.asm[e.Name]
 	if a.inputs == nil {
-		a.inputs = &spool{st: ix.f.c.st}
+		a.inputs, a.ids = &spool{st: ix.f.c.st}, &idList{}
 	}
-	a.ids = append(a.ids, id[:]...)
+	if err := a.ids.append(id); err != nil {
+		return err
+	}
 	if err := a.inputs.append(ctx, input); err != nil {
 		return err
 	}
-	if len(a.ids) < ix.f.opts.ShardObjects*idBytes {
+	if a.ids.n/idBytes < ix.f.opts.ShardObjects {
 		return nil
 	}
 	return ix.seal(e, emit)
@@ -318,11 +325,11 @@ func (ix *indexer) add(ctx context.Context, e *encoderFill, id *[32]byte, input 
 // seal sends on the shard that is being put together, if it has any object.
 func (ix *indexer) seal(e *encoderFill, emit func(int, *shardJob) error) error {
 	a := ix.asm[e.Name]
-	if len(a.ids) == 0 {
+	if a.inputs == nil {
 		return nil
 	}
-	p := &shardPlan{id: shardID(&e.entry, e.BatchSize, a.ids), ids: a.ids}
-	p.first = e.next - p.rows()
+	p := &shardPlan{list: a.ids, ids: a.ids.bytes(), rows: int64(a.ids.n / idBytes)}
+	p.id, p.first = shardID(&e.entry, e.BatchSize, p.ids), e.next-p.rows
 	j := &shardJob{plan: p, inputs: a.inputs}
 	a.ids, a.inputs = nil, nil
 	return emit(a.out, j)
@@ -330,41 +337,57 @@ func (ix *indexer) seal(e *encoderFill, emit func(int, *shardJob) error) error {
 
 // sendShard emits the object batches of one shard, unless its file is there.
 func (f *Fill) sendShard(ctx context.Context, e *encoderFill, j *shardJob, emit func(arrow.Record) error) error {
-	p := j.plan
+	p, ids := j.plan, j.plan.ids
 	e.mu.Lock()
 	p.name = fmt.Sprintf("%s/%05d-%s.arrow", e.entry.Folder, len(e.entry.Shards)+len(e.plans), p.id[:8])
 	e.mu.Unlock()
 	done, ok, err := adopt(ctx, f.c.st, f.mem, p)
 	if err != nil {
+		p.release()
 		return err
-	}
-	ids, rows := p.ids, p.rows()
-	if ok {
-		p.finish(done)
 	}
 	e.mu.Lock()
 	e.plans = append(e.plans, p)
+	if ok {
+		p.result = &done
+	}
 	e.mu.Unlock()
 	if ok {
 		f.count(func(s *FillStats) {
 			es := s.Encoders[e.Name]
-			es.Resumed += rows
+			es.Resumed += p.rows
 			s.Encoders[e.Name] = es
 		})
-		return nil
+	} else {
+		next := j.inputs.reader()
+		for batch := range slices.Chunk(ids, e.BatchSize*idBytes) {
+			rec, err := f.objectBatch(batch, next)
+			if err != nil {
+				return err
+			}
+			if err := emit(rec); err != nil {
+				return err
+			}
+		}
 	}
-	next := j.inputs.reader()
-	// p is the writer's from here on, its ids are not changed.
-	for batch := range slices.Chunk(ids, e.BatchSize*idBytes) {
-		rec, err := f.objectBatch(batch, next)
-		if err != nil {
-			return err
-		}
-		if err := emit(rec); err != nil {
-			return err
-		}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p.sent = true
+	if p.result != nil {
+		p.release()
 	}
 	return nil
+}
+
+// finish notes that a shard is there. Its ids are no longer needed, if the
+// stage that emits its objects has come to their end.
+func (e *encoderFill) finish(p *shardPlan, s Shard) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p.result = &s
+	if p.sent {
+		p.release()
+	}
 }
 
 func (f *Fill) objectBatch(ids []byte, next func() ([]byte, error)) (arrow.Record, error) {

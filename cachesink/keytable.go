@@ -21,7 +21,7 @@ type keyTable struct {
 
 const (
 	factSize = 16
-	pageSize = mapSlots // of facts
+	pageSize = 1 << 16 // of facts
 )
 
 // check remembers a new key and compares a known one: ok says that it stands
@@ -34,7 +34,7 @@ func (t *keyTable) check(key string, id *[32]byte, p keyPlace) (first keyPlace, 
 	}
 	page, at := n/(pageSize/factSize), n%(pageSize/factSize)*factSize
 	if fresh && at == 0 {
-		b, err := allocSlots(pageSize)
+		b, err := allocate(pageSize)
 		if err != nil {
 			return first, false, err
 		}
@@ -53,7 +53,7 @@ func (t *keyTable) check(key string, id *[32]byte, p keyPlace) (first keyPlace, 
 func (t *keyTable) close() {
 	t.at.close()
 	for _, p := range t.pages {
-		freeSlots(p)
+		free(p)
 	}
 	t.pages = nil
 }

@@ -28,16 +28,50 @@ type shardPlan struct {
 	id    string
 	name  string // of its file
 	first int64  // position of its first object
+	rows  int64
 	ids   []byte // 32 bytes an object
+	list  *idList
+	sent  bool // all objects were emitted
 	// result is the finished shard; set by the stage that emits the shard's
 	// objects if it was there already, else by the one that writes it.
 	result *Shard
 }
 
-func (p *shardPlan) rows() int64 { return int64(len(p.ids) / idBytes) }
+// release frees the ids when nobody reads them any more.
+func (p *shardPlan) release() {
+	p.list.free()
+	p.ids = nil
+}
 
-// finish notes that the shard is there; its ids are no longer needed.
-func (p *shardPlan) finish(s Shard) { p.result, p.ids = &s, nil }
+// idList is a growing list of object ids outside the heap.
+type idList struct {
+	mem []byte
+	n   int // bytes in use
+}
+
+// minIDs is the first size of an idList.
+const minIDs = 1 << 16
+
+func (l *idList) append(id *[32]byte) error {
+	if l.n == len(l.mem) {
+		mem, err := allocate(max(minIDs, 2*len(l.mem)))
+		if err != nil {
+			return err
+		}
+		copy(mem, l.mem)
+		free(l.mem)
+		l.mem = mem
+	}
+	l.n += copy(l.mem[l.n:], id[:])
+	return nil
+}
+
+func (l *idList) bytes() []byte { return l.mem[:l.n] }
+
+func (l *idList) free() {
+	free(l.mem)
+	l.mem, l.n = nil, 0
+}
 
 // shardID hashes all that decides the shard's bytes: the encoder, how it is
 // stored and batched, and the ordered objects.
@@ -76,9 +110,9 @@ type shardWriter struct {
 	mem         memory.Allocator
 	schema      *arrow.Schema
 	dim         int
-	n           int // rows gathered
-	ids         *memory.Buffer
-	vecs        *memory.Buffer
+	n           int    // rows gathered
+	room        int    // rows there is room for
+	block       []byte // the ids, then the embeddings; outside the heap
 }
 
 func newShardWriter(st store.Store, mem memory.Allocator, e *Encoder, batchSize int) (*shardWriter, error) {
@@ -86,29 +120,36 @@ func newShardWriter(st store.Store, mem memory.Allocator, e *Encoder, batchSize 
 	if err != nil {
 		return nil, err
 	}
-	w := &shardWriter{st: st, mem: mem, schema: shardSchema(e, string(spec), batchSize), dim: e.Dim}
-	w.ids, w.vecs = memory.NewResizableBuffer(mem), memory.NewResizableBuffer(mem)
-	return w, nil
+	return &shardWriter{st: st, mem: mem, schema: shardSchema(e, string(spec), batchSize), dim: e.Dim}, nil
 }
 
 // open starts a shard of that many rows.
 func (w *shardWriter) open(ctx context.Context, rows int64) (err error) {
 	w.n = 0
-	room := int(min(rows, int64(batchRows(w.dim))))
-	w.ids.Reserve(room * idBytes)
-	w.vecs.Reserve(room * w.dim * 4)
+	if room := int(min(rows, int64(batchRows(w.dim)))); room > w.room {
+		free(w.block)
+		w.block, w.room = nil, 0
+		if w.block, err = allocate(room * (idBytes + 4*w.dim)); err != nil {
+			return err
+		}
+		w.room = room
+	}
 	w.fileWriter, err = newFileWriter(ctx, w.st, w.mem, w.schema)
 	return err
+}
+
+func (w *shardWriter) ids() []byte { return w.block[:w.room*idBytes] }
+
+func (w *shardWriter) vecs() []float32 {
+	return arrow.Float32Traits.CastFromBytes(w.block[w.room*idBytes:])
 }
 
 // append copies rows in.
 func (w *shardWriter) append(ids []byte, vecs []float32) error {
 	for len(ids) > 0 {
 		k := min(len(ids)/idBytes, batchRows(w.dim)-w.n)
-		w.ids.ResizeNoShrink((w.n + k) * idBytes)
-		copy(w.ids.Bytes()[w.n*idBytes:], ids[:k*idBytes])
-		w.vecs.ResizeNoShrink((w.n + k) * w.dim * 4)
-		copy(arrow.Float32Traits.CastFromBytes(w.vecs.Bytes())[w.n*w.dim:], vecs[:k*w.dim])
+		copy(w.ids()[w.n*idBytes:], ids[:k*idBytes])
+		copy(w.vecs()[w.n*w.dim:], vecs[:k*w.dim])
 		w.n += k
 		ids, vecs = ids[k*idBytes:], vecs[k*w.dim:]
 		if w.n == batchRows(w.dim) {
@@ -120,13 +161,16 @@ func (w *shardWriter) append(ids []byte, vecs []float32) error {
 	return nil
 }
 
+// flushTo writes the gathered rows as a record batch over the block.
 func (w *shardWriter) flushTo(file *fileWriter) error {
 	if w.n == 0 {
 		return nil
 	}
-	ids := array.NewData(IDType, w.n, []*memory.Buffer{nil, w.ids}, nil, 0, 0)
+	over := func(b []byte) []*memory.Buffer { return []*memory.Buffer{nil, memory.NewBufferBytes(b)} }
+	vecs := arrow.Float32Traits.CastToBytes(w.vecs()[:w.n*w.dim])
+	ids := array.NewData(IDType, w.n, over(w.ids()[:w.n*idBytes]), nil, 0, 0)
 	defer ids.Release()
-	vals := array.NewData(arrow.PrimitiveTypes.Float32, w.n*w.dim, []*memory.Buffer{nil, w.vecs}, nil, 0, 0)
+	vals := array.NewData(arrow.PrimitiveTypes.Float32, w.n*w.dim, over(vecs), nil, 0, 0)
 	defer vals.Release()
 	list := array.NewData(w.schema.Field(1).Type, w.n, []*memory.Buffer{nil}, []arrow.ArrayData{vals}, 0, 0)
 	defer list.Release()
@@ -166,8 +210,8 @@ func (w *shardWriter) drop() (err error) {
 		err = w.abort()
 		w.fileWriter = nil
 	}
-	w.ids.Release()
-	w.vecs.Release()
+	free(w.block)
+	w.block, w.room = nil, 0
 	return err
 }
 
@@ -183,7 +227,7 @@ func adopt(ctx context.Context, st store.Store, mem memory.Allocator, p *shardPl
 	if err != nil {
 		return Shard{}, false, ctx.Err()
 	}
-	f := File{Name: p.name, Rows: p.rows(), Bytes: info.Size, Sum: sumDigest(sums)}
+	f := File{Name: p.name, Rows: p.rows, Bytes: info.Size, Sum: sumDigest(sums)}
 	rest := p.ids
 	err = readFile(ctx, st, mem, f, func(rec arrow.Record) error {
 		ids, err := idColumn(rec)

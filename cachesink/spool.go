@@ -2,6 +2,7 @@ package cachesink
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -19,20 +20,37 @@ const spoolMemory = 4 << 20
 // are encoded. It is written once and then read once.
 type spool struct {
 	st   store.Store
-	mem  []byte // length (4 bytes) and bytes of each input
+	mem  []byte // length (4 bytes) and bytes of each input; outside the heap
+	n    int    // bytes of mem in use
 	file store.Scratch
 	size int64 // of file
 }
 
-func (s *spool) append(ctx context.Context, input []byte) error {
-	s.mem = binary.LittleEndian.AppendUint32(s.mem, uint32(len(input)))
-	s.mem = append(s.mem, input...)
-	if len(s.mem) < spoolMemory {
-		return nil
+func (s *spool) append(ctx context.Context, input []byte) (err error) {
+	if s.mem == nil {
+		if s.mem, err = allocate(spoolMemory); err != nil {
+			return err
+		}
 	}
-	return s.flush(ctx)
+	var head [4]byte
+	binary.LittleEndian.PutUint32(head[:], uint32(len(input)))
+	if s.n+len(head)+len(input) > len(s.mem) {
+		if err := s.flush(ctx); err != nil {
+			return err
+		}
+	}
+	s.n += copy(s.mem[s.n:], head[:])
+	if len(input) > len(s.mem)-s.n {
+		if err := s.flush(ctx); err != nil {
+			return err
+		}
+		return s.write(input)
+	}
+	s.n += copy(s.mem[s.n:], input)
+	return nil
 }
 
+// flush moves what is in memory to the scratch file.
 func (s *spool) flush(ctx context.Context) error {
 	if s.file == nil {
 		f, err := s.st.Scratch(ctx)
@@ -41,12 +59,17 @@ func (s *spool) flush(ctx context.Context) error {
 		}
 		s.file = f
 	}
-	n, err := s.file.Write(s.mem)
+	err := s.write(s.mem[:s.n])
+	s.n = 0
+	return err
+}
+
+func (s *spool) write(b []byte) error {
+	n, err := s.file.Write(b)
 	s.size += int64(n)
 	if err != nil {
 		return fmt.Errorf("write a scratch file in %s: %w", s.st, err)
 	}
-	s.mem = s.mem[:0]
 	return nil
 }
 
@@ -57,15 +80,7 @@ func (s *spool) reader() func() ([]byte, error) {
 	if s.file != nil {
 		parts = append(parts, io.NewSectionReader(s.file, 0, s.size))
 	}
-	mem := s.mem
-	parts = append(parts, readerFunc(func(b []byte) (int, error) {
-		if len(mem) == 0 {
-			return 0, io.EOF
-		}
-		n := copy(b, mem)
-		mem = mem[n:]
-		return n, nil
-	}))
+	parts = append(parts, bytes.NewReader(s.mem[:s.n]))
 	r := bufio.NewReaderSize(io.MultiReader(parts...), 256<<10)
 	var buf []byte
 	return func() ([]byte, error) {
@@ -85,12 +100,10 @@ func (s *spool) reader() func() ([]byte, error) {
 	}
 }
 
-type readerFunc func([]byte) (int, error)
-
-func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
-
+// close ends the spool; what the reader has given is no longer valid.
 func (s *spool) close() error {
-	s.mem = nil
+	free(s.mem)
+	s.mem, s.n = nil, 0
 	if s.file == nil {
 		return nil
 	}

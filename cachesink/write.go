@@ -99,7 +99,7 @@ func (w *embeddingWriter) take(ctx context.Context, rec arrow.Record) error {
 		if err != nil {
 			return err
 		}
-		w.plan.finish(done)
+		w.e.finish(w.plan, done)
 		w.plan = nil
 	}
 	return nil
@@ -114,7 +114,7 @@ func (w *embeddingWriter) open(ctx context.Context) error {
 	if w.plan == nil {
 		return fmt.Errorf("%w: encoder %q: more than there are objects", ErrEmbeddings, w.e.Name)
 	}
-	return w.w.open(ctx, w.plan.rows())
+	return w.w.open(ctx, w.plan.rows)
 }
 
 // pending returns the next shard to write, nil if none was planned so far.
@@ -140,5 +140,5 @@ func (w *embeddingWriter) complete() error {
 	if p == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: encoder %q: shard %s lacks %d of %d", ErrEmbeddings, w.e.Name, p.name, (len(p.ids)-w.at)/idBytes, p.rows())
+	return fmt.Errorf("%w: encoder %q: shard %s lacks %d of %d", ErrEmbeddings, w.e.Name, p.name, p.rows-int64(w.at/idBytes), p.rows)
 }
