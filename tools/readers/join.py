@@ -35,7 +35,7 @@ for split in manifest["splits"]:
         vecs = table(shards)
         matrix = vecs["embedding"].combine_chunks().flatten().to_numpy().reshape(len(vecs), -1)
         ids = vecs["id"].to_pylist()
-        by_polars = pl.concat([pl.read_ipc(root / f["file"], memory_map=False) for f in shards])
+        by_polars = pl.concat([pl.read_ipc(root / f["file"]) for f in shards])
         for side in ("_a", "_b") if split["kind"] == "pair" else ("",):
             pos = rows[f"{enc['name']}{side}_pos"].to_numpy()
             assert [ids[p] for p in pos] == rows[f"{enc['name']}{side}_id"].to_pylist()
