@@ -25,7 +25,7 @@ func weights[R any](t testing.TB, cfg pipeline.Config[R]) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(b) < 1000 {
+	if len(b) < 200 {
 		t.Fatalf("weights of %d bytes", len(b))
 	}
 	return b

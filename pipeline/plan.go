@@ -104,6 +104,10 @@ func (p *Pipeline[Row]) plan(ctx context.Context, encoders []encoder, plans []sp
 	if err != nil {
 		return nil, err
 	}
+	shard := int64(cachesink.DefaultShardObjects)
+	if p.cfg.Cache != nil && p.cfg.Cache.ShardObjects > 0 {
+		shard = int64(p.cfg.Cache.ShardObjects)
+	}
 	for _, sp := range todo {
 		s := plan.Splits[sp.name]
 		st := stats.Splits[sp.name]
@@ -113,15 +117,20 @@ func (p *Pipeline[Row]) plan(ctx context.Context, encoders []encoder, plans []sp
 			s.Encoders[e.name] = es
 			plan.ToEncode += es.ToEncode
 			plan.BytesAfter += es.ToEncode*int64(4*e.use.Dim+32) + st.Rows*splitRowBytes
+			plan.BytesAfter += fileBytes * ((es.ToEncode + shard - 1) / shard)
 		}
+		plan.BytesAfter += fileBytes
 		plan.Splits[sp.name] = s
 	}
 	return plan, nil
 }
 
-// splitRowBytes is about what a split's row takes for one encoder: key, id
-// and position.
-const splitRowBytes = 112
+// What about a split's row takes for one encoder (key, id and position), and
+// a file beside its rows.
+const (
+	splitRowBytes = 112
+	fileBytes     = 3000
+)
 
 // differs compares an encoder with the stored one of its name that has the
 // most fields in common.
