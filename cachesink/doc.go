@@ -1,1 +1,158 @@
+// Package cachesink is the cache: it stores the embeddings of frozen encoders
+// with the rows that they belong to, and replays them. [Open] opens a place,
+// [Cache.Fill] writes to it, [Cache.Read] reads a split back, [Cache.Verify]
+// checks every byte. What follows specifies the directory so that another
+// program can read and write it: format version 1.
+//
+// # Layout
+//
+//	manifests/<generation>.json                 what counts; 10 digits, from 0000000001
+//	splits/<split>-<fp12>/<nnnnn>.arrow         a row per sample, nnnnn = 00000, 00001, ...
+//	inputs/<split>-<fp12>/<nnnnn>.arrow         a row per sample, only where an encoder is not cached
+//	encoders/<name>-<fp12>/<nnnnn>-<id8>.arrow  a shard: a row per object
+//	*.arrow.sum                                 checksums of the file beside it
+//	MANIFEST.json                               hint: a copy of a recent manifest, for people
+//	sources/<key>.json                          hint: which source gave which split
+//	tmp/                                        files without a name yet
+//
+// Only the manifest of the highest generation and the files that it names
+// count. Everything else is a hint, an orphan or in the making, and may be
+// missing, stale or cut short. The names of splits and encoders match
+// [a-z][a-z0-9_]{0,127}. Strings in quotes below are written without them;
+// \n is a line feed, and hex is in small letters.
+//
+// # Manifest
+//
+// A manifest is the JSON of [Manifest], indented by one space a level as
+// encoding/json does it, and a line feed. Fields:
+//
+//	format      1. A reader refuses a higher one.
+//	generation  the number in the file's name
+//	encoders    sorted by folder; each with name, fingerprint (64 hex digits), folder, dim,
+//	            dtype ("float32"), spec (the declared fields behind the fingerprint), shards
+//	splits      sorted by name, then in order of commit; each with name, fingerprint, kind
+//	            ("group" or "pair"), folder, rows, encoders (name, fingerprint, folder of the
+//	            embeddings or "" where it is not cached, input as declared, objects), files,
+//	            and inputs where an encoder is not cached
+//	digest      hex SHA-256 of the document with this field empty, without the last line feed
+//
+// A shard and a file have file (its name), rows, bytes and sum; a shard also
+// has its id. An encoder is known by its folder, a split by name and
+// fingerprint; neither comes twice. In every format version the digest comes
+// last, as `"digest": "` + 64 digits + `"\n}\n`, and format keeps its
+// meaning, so that damage and a newer version are told apart.
+//
+// # Commit
+//
+// Files are written without a name, synced, and then named in one step.
+// First those that a manifest names, then the manifest, under the next
+// generation and only if that name is free (link(2)). Who finds it taken
+// reads the manifest that is there, adds its own splits, encoders and shards
+// to that, and tries the number after. A commit removes nothing. Where there
+// are no hard links, whoever creates <generation>.json.claim may rename; a
+// claim without its manifest is a commit that may still come, and is waited
+// for. A manifest gets its name when it is complete: one that does not parse
+// is damage, and an older one is not used in its place.
+//
+// # Checksums
+//
+// For a file X of n bytes, X.sum has one CRC32C (Castagnoli) for each block of
+// 64 KiB, the last block being what is left, each 4 bytes, little endian. The
+// manifest's sum is the hex SHA-256 of X.sum. A reader checks that sum, the
+// size, and each block before it uses a byte of the block.
+//
+// # Arrow files
+//
+// All *.arrow files are Arrow IPC files, uncompressed. The columns, with the
+// schema metadata, every value a string:
+//
+//	shard: permafrost.format, permafrost.encoder, permafrost.fingerprint, permafrost.spec (JSON),
+//	       permafrost.dtype, permafrost.batch_size
+//	  id         fixed_size_binary[32]
+//	  embedding  fixed_size_list<float32>[dim], no nulls
+//
+//	split: permafrost.format, permafrost.split, permafrost.kind
+//	  row        int64, from 0, without gaps over the files in order
+//	  label      utf8 or int64 (group)   |   score float32, subgroup utf8 or int64 (pair)
+//	  ...        kept columns: int64, float32, float64, bool, utf8 or binary; the only ones with nulls
+//	  E_key      utf8: what people call the object
+//	  E_id       fixed_size_binary[32]: the object's id under encoder E
+//	  E_pos      int64: its position among E's embeddings; only where E is cached
+//
+//	inputs: as split
+//	  row        int64
+//	  E_input    binary: the canonical bytes of what E reads (encode.AppendInput)
+//
+// For pairs E_key becomes E_a_key and E_b_key, and so on. Encoders come in the
+// order of their names. A position counts the rows of the encoder's shards in
+// the manifest's order: position p is row p - rows of the shards before. The
+// join by position and the join by id give the same vectors; two fills at
+// once may each store an object, so an id may stand in two shards, with equal
+// vectors. No reader needs the order of files for a join by id.
+//
+// Record batches of a shard have max(1, min(2^24/(4*dim+32), 65536)) rows
+// (integer division), those of splits and inputs 8,192, the last of a file
+// less; a split file has 1,048,576 rows, the last less.
+//
+// # Identities
+//
+// The id of an object is package encode's: SHA-256 over a version tag and the
+// canonical bytes that the encoder reads. The id of a shard is the hex
+// SHA-256 of
+//
+//	"permafrost.shard.v1\n" fingerprint "\n" dtype "\n" batch_size "\n" (decimal)
+//	the number of objects (8 bytes, little endian), the objects' ids in order
+//
+// and id8 its first 8 digits. The same id means the same bytes: object
+// batches are formed inside one shard, and the encoder is deterministic. A
+// shard that lies there under its planned name, with checksums that hold and
+// the planned ids in order, is taken up instead of being encoded.
+//
+// fp12 are the first 12 hex digits of SHA-256, for an encoder's folder of
+//
+//	"permafrost.folder.v1\n" fingerprint "\n" dtype
+//
+// and for the folders of a split's files and inputs of
+//
+//	"permafrost.splitfolder.v1\n" the split's fingerprint "\n"
+//	for each file, then each file of inputs: the sum of the manifest "\n"
+//
+// so that one name never stands for two contents. The fingerprint of a split
+// is the hex SHA-256 of (with %q as package fmt quotes)
+//
+//	"permafrost.split.v1\n" %q of the name " " %q of the kind "\n"
+//	for each column from row to the last kept one: %q of its name " " its Arrow type "\n"
+//	for each encoder, for each side: %q of the name " " %q of the side ("", "a", "b") " "
+//	  the encoder's fingerprint " " true or false (cached) " " %q of the input as declared "\n"
+//	for each row, for each of these columns, then for each encoder and side its key and id:
+//	  0 for a null, else 1 and the value: numbers little endian in their width, a bool one
+//	  byte, texts and binaries their length in 4 bytes and their bytes, ids their 32 bytes
+//
+// where types are written int64, float32, float64, bool, utf8, binary. Positions
+// and inputs are not in it: they follow from ids and shards.
+//
+// A source note holds the split and fingerprint that a source gave under a
+// key, which hashes all that decides its rows, and those facts. It counts
+// while the manifest has the split.
+//
+// # Sample batches, object batches, embedding batches
+//
+// The stages of a fill speak Arrow record batches. A sample batch
+// ([Fill.Index] reads them, encode.Samples makes them) has the schema metadata
+// permafrost.split and permafrost.kind, the columns of a split file without
+// role up to the kept ones, and then for each encoder and side three columns,
+// found by their field metadata permafrost.role ("key", "id", "input"),
+// permafrost.encoder and permafrost.side. Rows are numbered from 0 through all
+// batches of a split, which come one after the other. An object batch
+// ([ObjectSchema]) has id and input, an embedding batch ([EmbeddingSchema]) id
+// and embedding, in the same order of rows.
+//
+// # Ownership and concurrency
+//
+// A record batch belongs to the stage that receives it, which releases it;
+// what a function is given it borrows. [SplitReader.Gather] returns a batch
+// that its caller owns; it may share the memory of the reader and must be
+// released before it. A [Cache] is safe for concurrent use, and so are a
+// [SplitReader] and a [Table] until their Release; a [Fill] serves one group
+// of stages. Any number of processes may read and fill one directory at once.
 package cachesink

@@ -14,7 +14,7 @@ import (
 // spoolMemory is how many bytes of a shard's objects are held in memory
 // while the shard is being put together; what comes after goes to a scratch
 // file.
-const spoolMemory = 4 << 20
+const spoolMemory = 1 << 20
 
 // spool holds the inputs of the objects of one shard, in order, until they
 // are encoded. It is written once and then read once.
