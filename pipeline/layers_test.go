@@ -98,6 +98,7 @@ type listed struct {
 func list(t testing.TB, args ...string) (out []listed) {
 	t.Helper()
 	cmd := exec.CommandContext(soon(t), "go", slices.Concat([]string{"list", "-e", "-json=ImportPath,Imports,CgoFiles"}, args)...)
+	cmd.Env = userEnv // with the user's caches
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	b, err := cmd.Output()

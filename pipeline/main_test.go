@@ -31,6 +31,9 @@ import (
 	"github.com/permafrost-ml/permafrost/source"
 )
 
+// userEnv is the environment that the tests were started in.
+var userEnv = os.Environ()
+
 func TestMain(m *testing.M) {
 	if job := os.Getenv(childEnv); job != "" {
 		os.Exit(child(job))
