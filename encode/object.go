@@ -159,11 +159,15 @@ func (o Object) String() string {
 		if i > 0 {
 			s += ", "
 		}
-		text := f.value.Text()
-		if len(text) > 40 {
-			text = text[:40] + "..."
-		}
-		s += fmt.Sprintf("%s: %q", f.name, text)
+		s += fmt.Sprintf("%s: %q", f.name, cut(f.value.Text()))
 	}
 	return s + "}"
+}
+
+// cut shortens a text for messages.
+func cut(s string) string {
+	if len(s) > 40 {
+		return s[:40] + "..."
+	}
+	return s
 }

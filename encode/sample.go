@@ -3,6 +3,7 @@ package encode
 import (
 	"fmt"
 	"math"
+	"reflect"
 
 	"github.com/permafrost-ml/permafrost/source"
 )
@@ -127,6 +128,24 @@ func typeOf(v any) (columnType, any, error) {
 		return floatType, float64(v), nil
 	case fmt.Stringer:
 		return textType, v.String(), nil
+	}
+	return typeOfKind(v)
+}
+
+// typeOfKind is typeOf for types that a program has named itself.
+func typeOfKind(v any) (columnType, any, error) {
+	r := reflect.ValueOf(v)
+	switch k := r.Kind(); {
+	case k == reflect.String:
+		return textType, r.String(), nil
+	case k == reflect.Bool:
+		return boolType, r.Bool(), nil
+	case r.CanInt():
+		return intType, r.Int(), nil
+	case r.CanUint():
+		return typeOf(r.Uint())
+	case r.CanFloat():
+		return floatType, r.Float(), nil
 	}
 	return noType, nil, fmt.Errorf("a value of type %T cannot be stored", v)
 }

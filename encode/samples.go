@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"runtime"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -68,7 +70,9 @@ const (
 // cachesink documents their schema and indexes them.
 //
 // All samples of a split are of one kind, with labels of one type and the
-// same kept columns.
+// same kept columns; the first 1,024 decide, and what differs from the first
+// of them is a sample that cannot be taken. Only integers beside floats
+// become floats.
 func Samples(g *stage.Group, in stage.Stream[Sample], opts SampleOptions) stage.Stream[arrow.Record] {
 	if opts.Allocator == nil {
 		opts.Allocator = memory.DefaultAllocator
@@ -88,10 +92,13 @@ func Samples(g *stage.Group, in stage.Stream[Sample], opts SampleOptions) stage.
 					return err
 				}
 			}
-			rec, err := l.batch(batch, row)
-			if err != nil {
+			if batch, err = l.fitting(batch); err != nil {
 				return err
 			}
+			if len(batch) == 0 {
+				continue
+			}
+			rec := l.batch(batch, row)
 			row += int64(len(batch))
 			if err := emit(rec); err != nil {
 				return err
@@ -124,16 +131,19 @@ func identify(samples []Sample, opts *SampleOptions) ([]identified, error) {
 			out = append(out, d)
 			continue
 		}
-		if opts.Skip != nil {
-			err = opts.Skip(s, err)
-		} else {
-			err = fmt.Errorf("%s: %w", s.Pos, err)
-		}
-		if err != nil {
+		if err := opts.skip(s, err); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// skip returns nil for a sample that is to be left out.
+func (o *SampleOptions) skip(s Sample, err error) error {
+	if o.Skip != nil {
+		return o.Skip(s, err)
+	}
+	return fmt.Errorf("%s: %w", s.Pos, err)
 }
 
 func (d *identified) sides() []Object {
@@ -166,7 +176,9 @@ func (d *identified) identify(uses []Use) error {
 			d.objects = append(d.objects, object{key, id, canonical})
 		}
 	}
-	// What cannot be stored is found here, where the sample may be skipped.
+	if f := float64(d.Score); d.pair && (math.IsNaN(f) || math.IsInf(f, 0)) {
+		return fmt.Errorf("the score is %v", d.Score)
+	}
 	if t, _, err := typeOf(d.Label); !d.pair && (err != nil || t != intType && t != textType) {
 		return errors.Join(fmt.Errorf("the label is %v, it must be a text or an integer", d.Label), err)
 	}
@@ -211,27 +223,73 @@ func newLayout(first []identified, opts *SampleOptions) (*layout, error) {
 		}
 	}
 	for _, d := range first {
-		if err := l.same(&d); err != nil {
-			return nil, err
-		}
-		t, _, _ := typeOf(d.class())
-		if l.label == noType {
-			l.label = t
-		}
-		for i, k := range d.Keep {
-			if _, ok := opts.KeepTypes[k.Name]; ok {
-				continue
-			}
-			t, _, _ := typeOf(k.Value)
-			w, ok := widen(l.types[i], t)
-			if !ok {
-				return nil, fmt.Errorf("%s: kept column %q is %v, earlier rows have %v; declare its type", d.Pos, k.Name, t, l.types[i])
-			}
-			l.types[i] = w
+		if l.same(&d) == nil {
+			l.learn(&d)
 		}
 	}
 	l.schema = l.makeSchema()
 	return l, nil
+}
+
+// learn takes the types of a sample's values, if they go with those before.
+func (l *layout) learn(d *identified) {
+	label, _, _ := typeOf(d.class())
+	if l.label == noType {
+		l.label = label
+	}
+	types := slices.Clone(l.types)
+	for i, k := range d.Keep {
+		if _, declared := l.opts.KeepTypes[k.Name]; declared {
+			continue
+		}
+		t, _, _ := typeOf(k.Value)
+		var ok bool
+		if types[i], ok = widen(types[i], t); !ok {
+			return
+		}
+	}
+	l.types = types
+}
+
+// fitting returns the samples that the layout has room for.
+func (l *layout) fitting(samples []identified) ([]identified, error) {
+	out := samples[:0]
+	for _, d := range samples {
+		err := l.same(&d)
+		if err == nil {
+			err = l.values(&d)
+		}
+		if err != nil {
+			if err := l.opts.skip(d.Sample, err); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
+
+// values holds a sample's values to the types of their columns.
+func (l *layout) values(d *identified) error {
+	if t, _, _ := typeOf(d.class()); t != l.label {
+		return fmt.Errorf("the label or subgroup is %v, earlier rows have %v", t, l.label)
+	}
+	for i, k := range d.Keep {
+		t, _, _ := typeOf(k.Value)
+		if want := l.stored(i); t != noType && t != want && !(t == intType && want == floatType) {
+			return fmt.Errorf("kept column %q is %v, not %v as declared or in earlier rows; declare its type", k.Name, t, want)
+		}
+	}
+	return nil
+}
+
+// stored is the type of a kept column in record batches.
+func (l *layout) stored(column int) columnType {
+	if t := l.types[column]; t != noType {
+		return t
+	}
+	return textType // nothing but nulls in the rows that decide
 }
 
 // class is the label, or a pair's subgroup.
@@ -245,14 +303,14 @@ func (d *identified) class() any {
 // same holds a sample to the kind and the kept columns of its split.
 func (l *layout) same(d *identified) error {
 	if d.pair != l.pair {
-		return fmt.Errorf("%s: split %q has both pairs and groups", d.Pos, l.opts.Split)
+		return fmt.Errorf("split %q has both pairs and groups", l.opts.Split)
 	}
 	if len(d.Keep) != len(l.keep) {
-		return fmt.Errorf("%s: %d kept columns, earlier rows have %d", d.Pos, len(d.Keep), len(l.keep))
+		return fmt.Errorf("%d kept columns, earlier rows have %d", len(d.Keep), len(l.keep))
 	}
 	for i, k := range d.Keep {
 		if k.Name != l.keep[i] {
-			return fmt.Errorf("%s: kept column %d is %q, in earlier rows %q", d.Pos, i, k.Name, l.keep[i])
+			return fmt.Errorf("kept column %d is %q, in earlier rows %q", i, k.Name, l.keep[i])
 		}
 	}
 	return nil
@@ -285,7 +343,7 @@ func (l *layout) makeSchema() *arrow.Schema {
 		fields = append(fields, arrow.Field{Name: columnLabel, Type: arrowType(l.label)})
 	}
 	for i, name := range l.keep {
-		fields = append(fields, arrow.Field{Name: name, Type: arrowType(l.types[i]), Nullable: true})
+		fields = append(fields, arrow.Field{Name: name, Type: arrowType(l.stored(i)), Nullable: true})
 	}
 	for _, u := range l.opts.Uses {
 		for _, side := range sides {
@@ -309,36 +367,26 @@ func (l *layout) makeSchema() *arrow.Schema {
 
 // batch makes the record batch of some samples, the first of which is of the
 // given row. The caller owns it.
-func (l *layout) batch(samples []identified, row int64) (arrow.Record, error) {
+func (l *layout) batch(samples []identified, row int64) arrow.Record {
 	b := array.NewRecordBuilder(l.opts.Allocator, l.schema)
 	defer b.Release()
 	for i := range samples {
-		d := &samples[i]
-		if err := l.same(d); err != nil {
-			return nil, err
-		}
-		if err := l.appendRow(b, d, row+int64(i)); err != nil {
-			return nil, fmt.Errorf("%s: %w", d.Pos, err)
-		}
+		l.appendRow(b, &samples[i], row+int64(i))
 	}
-	return b.NewRecord(), nil
+	return b.NewRecord()
 }
 
-func (l *layout) appendRow(b *array.RecordBuilder, d *identified, row int64) error {
+func (l *layout) appendRow(b *array.RecordBuilder, d *identified, row int64) {
 	b.Field(0).(*array.Int64Builder).Append(row)
 	at := 1
 	if l.pair {
 		b.Field(at).(*array.Float32Builder).Append(d.Score)
 		at++
 	}
-	if err := appendValue(b.Field(at), d.class(), l.label); err != nil {
-		return fmt.Errorf("label or subgroup: %w", err)
-	}
+	appendValue(b.Field(at), d.class(), l.label)
 	at++
 	for i, k := range d.Keep {
-		if err := appendValue(b.Field(at), k.Value, l.types[i]); err != nil {
-			return fmt.Errorf("kept column %q: %w; declare its type", k.Name, err)
-		}
+		appendValue(b.Field(at), k.Value, l.stored(i))
 		at++
 	}
 	n := 0
@@ -359,28 +407,17 @@ func (l *layout) appendRow(b *array.RecordBuilder, d *identified, row int64) err
 			n++
 		}
 	}
-	return nil
 }
 
-func appendValue(b array.Builder, v any, want columnType) error {
-	t, v, err := typeOf(v)
-	if err != nil {
-		return err
-	}
-	if t == noType {
-		b.AppendNull()
-		return nil
-	}
-	if want == noType {
-		want = textType // a column of nulls so far
-	}
-	switch {
-	case want == floatType && t == intType:
+// appendValue appends a value of a type that goes with the column's.
+func appendValue(b array.Builder, v any, want columnType) {
+	t, v, _ := typeOf(v)
+	if t == intType && want == floatType {
 		v = float64(v.(int64))
-	case want != t:
-		return fmt.Errorf("%v where earlier rows have %v", t, want)
 	}
 	switch v := v.(type) {
+	case nil:
+		b.AppendNull()
 	case int64:
 		b.(*array.Int64Builder).Append(v)
 	case float64:
@@ -392,5 +429,4 @@ func appendValue(b array.Builder, v any, want columnType) error {
 	case string:
 		b.(*array.StringBuilder).Append(v)
 	}
-	return nil
 }

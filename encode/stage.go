@@ -110,6 +110,9 @@ func objects(rec arrow.Record) (ids *array.FixedSizeBinary, inputs *array.Binary
 	if ids == nil || inputs == nil {
 		return nil, nil, fmt.Errorf("encode: a batch (%v) without the columns id and input", rec.Schema())
 	}
+	if ids.NullN() > 0 || inputs.NullN() > 0 {
+		return nil, nil, errors.New("encode: a batch with nulls")
+	}
 	return ids, inputs, nil
 }
 
@@ -132,7 +135,7 @@ func (w *worker) encode(ctx context.Context, inputs *array.Binary) (arrow.Array,
 		return nil, fmt.Errorf("encode %d objects: %w", n, err)
 	}
 	if i := notFinite(vecs); i >= 0 {
-		return nil, fmt.Errorf("%w: value %d of the embedding of %v", ErrNotFinite, i%w.dim, w.inputs[i/w.dim].Text())
+		return nil, fmt.Errorf("%w: value %d of the embedding of %q", ErrNotFinite, i%w.dim, cut(w.inputs[i/w.dim].Text()))
 	}
 	vals := array.NewData(arrow.PrimitiveTypes.Float32, n*w.dim, []*memory.Buffer{nil, buf}, nil, 0, 0)
 	defer vals.Release()
