@@ -2,7 +2,6 @@ package encode
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"math"
@@ -179,11 +178,8 @@ func (d *identified) identify(uses []Use) error {
 	if f := float64(d.Score); d.pair && (math.IsNaN(f) || math.IsInf(f, 0)) {
 		return fmt.Errorf("the score is %v", d.Score)
 	}
-	if t, _, err := typeOf(d.Label); !d.pair && (err != nil || t != intType && t != textType) {
-		return errors.Join(fmt.Errorf("the label is %v, it must be a text or an integer", d.Label), err)
-	}
-	if t, _, err := typeOf(d.Subgroup); d.pair && (err != nil || t != intType && t != textType) {
-		return errors.Join(fmt.Errorf("the subgroup is %v, it must be a text or an integer", d.Subgroup), err)
+	if err := d.checkClass(); err != nil {
+		return err
 	}
 	for _, v := range append([]KeepColumn{{columnLabel, d.Label}, {columnSub, d.Subgroup}}, d.Keep...) {
 		if s, ok := v.Value.(string); ok && !utf8.ValidString(s) {
@@ -192,6 +188,23 @@ func (d *identified) identify(uses []Use) error {
 		if _, _, err := typeOf(v.Value); err != nil {
 			return fmt.Errorf("column %q: %w", v.Name, err)
 		}
+	}
+	return nil
+}
+
+// checkClass holds the label, or a pair's subgroup, to its types.
+func (d *identified) checkClass() error {
+	what := "label"
+	if d.pair {
+		what = "subgroup"
+	}
+	switch t, _, err := typeOf(d.class()); {
+	case err != nil:
+		return fmt.Errorf("the %s: %w", what, err)
+	case t == noType:
+		return fmt.Errorf("the %s is missing", what)
+	case t != intType && t != textType:
+		return fmt.Errorf("the %s is %v, it must be a text or an integer", what, d.class())
 	}
 	return nil
 }
