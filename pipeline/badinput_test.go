@@ -82,6 +82,7 @@ func TestBadRows(t *testing.T) {
 			t.Errorf("%s, quarantine again: %+v", name, r)
 		}
 		remove(t, cfg.Quarantine)
+		cfg.NoEncode = true // the rows are read twice: to see, and to store
 		if r := fill(t, sealEncoders(cfg)); r.Quarantined != 1 || string(read(t, cfg.Quarantine)) != bad {
 			t.Errorf("%s: the quarantine does not come back: %+v", name, r)
 		}

@@ -165,10 +165,11 @@ func (p *Pipeline[Row]) dryRun(ctx context.Context, encoders []encoder, plans []
 	defer f.Abort()
 	g, _ := stage.NewGroup(ctx)
 	f.Index(g, p.samples(g, encoders, plans, guard))
-	if err := g.Wait(); err != nil {
-		return none, err
+	err = g.Wait()
+	for _, sp := range plans {
+		sp.leftOut.Store(0) // a fill counts again
 	}
-	return f.Stats(), nil
+	return f.Stats(), err
 }
 
 // refuse ends a fill that must not encode and would.

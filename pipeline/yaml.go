@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -202,8 +201,8 @@ func (y *yamlConfig) checkName(s *section, name string) {
 // object reads an object's declaration: a column, or fields by name.
 func (y *yamlConfig) object(s *section, key string) map[string]string {
 	n := s.get(key)
-	if n == nil {
-		y.d.fail(s.node, "%s: name the column, or the columns of the fields", s.name(key))
+	if n == nil || n.Kind == yaml.ScalarNode && n.Value == "" {
+		y.d.fail(cmp.Or(n, s.node), "%s: name the column, or the columns of the fields", s.name(key))
 		return nil
 	}
 	if n.Kind == yaml.ScalarNode {
@@ -256,6 +255,12 @@ func (y *yamlConfig) source(s *section) source.Source[source.Fields] {
 		s.text("godoc", &root)
 		s.text("part", &part)
 		s.integer("val_percent", &percent)
+		if part != "" {
+			s.oneOf("part", part, "train", "val")
+		}
+		if percent < 0 || percent > 100 {
+			y.d.fail(s.vals["val_percent"], "%s: want 0 to 100", s.name("val_percent"))
+		}
 		if root == "std" {
 			root = ""
 		}
@@ -398,105 +403,4 @@ func (y *yamlConfig) train(s *section) {
 		t.Optimizer, _ = typed(y.d, n, "train.optimizer", train.ParseOptimizer)
 	}
 	s.end()
-}
-
-// mapping makes samples of rows by the names of columns.
-type mapping struct {
-	A        map[string]string `json:"a"` // field -> column
-	B        map[string]string `json:"b,omitempty"`
-	Label    string            `json:"label,omitempty"`
-	Score    string            `json:"score,omitempty"`
-	Subgroup string            `json:"subgroup,omitempty"`
-	Keep     []string          `json:"keep,omitempty"`
-}
-
-// sample implements Config.Sample.
-func (m *mapping) sample(row source.Fields) Sample {
-	a, err := m.object(row, m.A)
-	if err != nil {
-		return Bad(err)
-	}
-	var s Sample
-	if m.Label != "" {
-		label, ok := row[m.Label]
-		if !ok || label == nil {
-			return Bad(missing(row, m.Label))
-		}
-		s = Group(a, label)
-	} else {
-		b, err := m.object(row, m.B)
-		if err != nil {
-			return Bad(err)
-		}
-		s = Pair(a, b)
-		if m.Score != "" {
-			v, err := m.number(row, m.Score)
-			if err != nil {
-				return Bad(err)
-			}
-			s.Score = v
-		}
-		if m.Subgroup != "" {
-			if s.Subgroup = row[m.Subgroup]; s.Subgroup == nil {
-				return Bad(missing(row, m.Subgroup))
-			}
-		}
-	}
-	for _, name := range m.Keep {
-		v, ok := row[name]
-		if !ok {
-			v = nil
-		}
-		if raw, ok := v.(json.RawMessage); ok {
-			v = string(raw)
-		}
-		s = s.With(name, v)
-	}
-	return s
-}
-
-func missing(row source.Fields, column string) error {
-	if _, ok := row[column]; ok {
-		return fmt.Errorf("%w: column %q is null", encode.ErrField, column)
-	}
-	return fmt.Errorf("%w: column %q (the row has %q)", encode.ErrField, column, slices.Sorted(maps.Keys(row)))
-}
-
-func (m *mapping) object(row source.Fields, fields map[string]string) (encode.Object, error) {
-	vals := make(map[string]encode.Value, len(fields))
-	for field, column := range fields {
-		switch v := row[column].(type) {
-		case string:
-			vals[field] = encode.TextValue(v)
-		case int64:
-			vals[field] = encode.NumberValue(float64(v))
-		case float64:
-			vals[field] = encode.NumberValue(v)
-		case bool:
-			vals[field] = encode.TextValue(fmt.Sprint(v))
-		case []byte:
-			vals[field] = encode.BytesValue(v)
-		case json.RawMessage:
-			vals[field] = encode.TextValue(string(v))
-		default:
-			return encode.Object{}, missing(row, column)
-		}
-	}
-	return encode.Record(vals), nil
-}
-
-func (m *mapping) number(row source.Fields, column string) (float32, error) {
-	switch v := row[column].(type) {
-	case int64:
-		return float32(v), nil
-	case float64:
-		return float32(v), nil
-	case string: // every value of a CSV file
-		if f, err := strconv.ParseFloat(strings.TrimSpace(v), 32); err == nil {
-			return float32(f), nil
-		}
-	case nil:
-		return 0, missing(row, column)
-	}
-	return 0, fmt.Errorf("column %q: %v is no number", column, row[column])
 }
