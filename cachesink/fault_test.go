@@ -35,7 +35,7 @@ func TestEveryFault(t *testing.T) {
 		silent := 0
 		step := 1
 		if lasting {
-			step = 3
+			step = 5
 		}
 		for k := 1; k <= count.Ops(); k += step {
 			dir := t.TempDir()
