@@ -69,6 +69,10 @@ func TestBadRows(t *testing.T) {
 		if r := fill(t, seal(cfg)); r.Rows != 2 || r.Quarantined != 1 {
 			t.Errorf("%s, skip again: %+v", name, r)
 		}
+		cfg.OnError = source.Fail
+		if err := fillErr(t, cfg); err == nil {
+			t.Errorf("%s: what was left out before is not an error now", name)
+		}
 		cfg = badYAML(t, text, ", on_error: quarantine")
 		r := fill(t, cfg)
 		if r.Rows != 2 || r.Quarantined != 1 || r.Quarantine != cfg.Quarantine {
@@ -295,7 +299,7 @@ func tryEverything(t testing.TB, cfg pipeline.Config[row]) (out []string, err er
 				var line []string
 				for c, f := range b.Record().Schema().Fields() {
 					if !strings.HasSuffix(f.Name, "_pos") {
-						line = append(line, f.Name+"="+b.Record().Column(c).ValueStr(i))
+						line = append(line, fmt.Sprintf("%s=%s (%v)", f.Name, b.Record().Column(c).ValueStr(i), f.Type))
 					}
 				}
 				out = append(out, strings.Join(line, " "))

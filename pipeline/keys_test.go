@@ -33,11 +33,11 @@ func TestLabelsAreCached(t *testing.T) {
 			fill(t, cfg)
 			got := strings.Join(everything(t, seal(cfg)), "\n")
 			for _, r := range rows(60, "") {
-				want := "label=" + r.C
+				want := "label=" + r.C + " (utf8)"
 				if kind == "pairs" {
-					want = fmt.Sprintf("score=%d subgroup=%s", r.N, r.C)
+					want = fmt.Sprintf("score=%d (float32) subgroup=%s (utf8)", r.N, r.C)
 				}
-				if !strings.Contains(got, fmt.Sprintf("row=%d %s ", r.N, want)) {
+				if !strings.Contains(got, fmt.Sprintf("row=%d (int64) %s ", r.N, want)) {
 					t.Fatalf("keys %s, %d workers, %s: no %q in\n%s", keys, workers, kind, want, got)
 				}
 			}
@@ -60,7 +60,7 @@ func TestKeys(t *testing.T) {
 	cfg.Cache.KeyExtractors = pipeline.Keys(map[string]encode.Key{"enc": k("index"), "other": k("prefix:text:4")})
 	first := everything(t, cfg)[0]
 	for _, want := range []string{"enc_a_key=train:0:a", "enc_b_key=train:0:b", "other_a_key=0000", "other_b_key=a000"} {
-		if !strings.Contains(first, want+" ") {
+		if !strings.Contains(first, want+" (utf8)") {
 			t.Errorf("no %s in %s", want, first)
 		}
 	}

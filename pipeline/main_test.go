@@ -242,7 +242,7 @@ func contents[R any](t testing.TB, p *pipeline.Pipeline[R], split string) []stri
 			var line []string
 			for c, f := range b.Record().Schema().Fields() {
 				if !strings.HasSuffix(f.Name, "_pos") {
-					line = append(line, f.Name+"="+b.Record().Column(c).ValueStr(i))
+					line = append(line, fmt.Sprintf("%s=%s (%v)", f.Name, b.Record().Column(c).ValueStr(i), f.Type))
 				}
 			}
 			out = append(out, strings.Join(line, " "))

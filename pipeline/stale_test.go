@@ -37,6 +37,8 @@ type world struct {
 	model   *model
 	reads   encode.Reads
 	folders string // where the dataset's files lie
+
+	otherKey encode.Key // than that of cfg
 }
 
 func newWorld(t testing.TB, save string, keys pipeline.KeyExtractors) *world {
@@ -50,6 +52,10 @@ func newWorld(t testing.TB, save string, keys pipeline.KeyExtractors) *world {
 		return pipeline.Pair(encode.Text(r.Q).With("topic", topic), encode.Text(r.A).With("topic", topic)).With("n", r.N)
 	}
 	w.cfg.Cache.KeyExtractors = keys
+	var err error
+	if w.otherKey, err = encode.ParseKey("prefix:text:9"); err != nil {
+		t.Fatal(err)
+	}
 	return w
 }
 
@@ -131,6 +137,9 @@ func TestStale(t *testing.T) {
 			func(w *world) { w.cfg.Cache.BatchSize = 4 },
 			64,
 		},
+		{"the key extractor", nil, func(w *world) {
+			w.cfg.Cache.KeyExtractors = pipeline.NamedKey(w.otherKey)
+		}, 0},
 		{"the cache is switched off", nil, func(w *world) { w.cfg.Cache.CacheType = cachesink.None }, 0},
 		{"the limit", nil, func(w *world) { w.cfg.Limit = 3 }, 0},
 
@@ -162,7 +171,7 @@ func TestStale(t *testing.T) {
 				}
 				fresh := cfg
 				fresh.Cache = &pipeline.CacheConfig{
-					CacheType: cfg.Cache.CacheType, BatchSize: cfg.Cache.BatchSize, KeyExtractors: extractor,
+					CacheType: cfg.Cache.CacheType, BatchSize: cfg.Cache.BatchSize, KeyExtractors: cfg.Cache.KeyExtractors,
 				}
 				sameLines(t, c.name, everything(t, cfg), everything(t, fresh))
 			}
