@@ -210,6 +210,15 @@ func TestBadSamples(t *testing.T) {
 		`kept column "enc_a_key" has the name`: func(cfg *pipeline.Config[row]) {
 			cfg.Sample = func(r row) pipeline.Sample { return pairOf(r).With("enc_a_key", 1) }
 		},
+		`slice:2: kept column "row" has the name`: func(cfg *pipeline.Config[row]) {
+			cfg.OnError = source.Skip
+			cfg.Sample = func(r row) pipeline.Sample {
+				if r.N == 0 {
+					return pipeline.Bad(errors.New("left out"))
+				}
+				return pairOf(r).With("row", 1)
+			}
+		},
 		`kept column "enc_b" has the name`: func(cfg *pipeline.Config[row]) {
 			cfg.Sample = func(r row) pipeline.Sample { return pairOf(r).With("enc_b", 1) }
 		},

@@ -94,3 +94,22 @@ func TestNoneEncodesInEveryEpoch(t *testing.T) {
 		t.Errorf("two epochs encoded %d objects with %d encoders", n, m.opens.Load())
 	}
 }
+
+// TestBreakEncodesNoMore: what a loop does not want is not encoded.
+func TestBreakEncodesNoMore(t *testing.T) {
+	cfg := config(t, "")
+	m := newModel("a")
+	cfg.Encoders = pipeline.Encoders{"enc": m}
+	cfg.Cache.CacheType, cfg.Cache.NumWorkers = cachesink.None, 1
+	cfg.Train.BatchSize = 1
+	p := open(t, cfg)
+	for _, err := range p.Epoch(t.Context(), "train", 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		break
+	}
+	if n := m.objects.Load(); n > 30 {
+		t.Errorf("%d of 120 objects were encoded for one row", n)
+	}
+}
