@@ -22,7 +22,13 @@ import (
 	"github.com/permafrost-ml/permafrost/stage"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(killedEnv); dir != "" {
+		fillToBeKilled(dir)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // twoEncoders is a fill with all there is: a group and a pair split that
 // share objects, two cached encoders with inputs of their own and one that

@@ -79,7 +79,7 @@ func TestManifestStrict(t *testing.T) {
 		"huge bytes":         func(m *Manifest) { m.Encoders[0].Shards[0].Bytes = 1 << 62 },
 		"no sum":             func(m *Manifest) { m.Splits[0].Inputs[0].Sum = "" },
 		"dimension":          func(m *Manifest) { m.Encoders[0].Dim = 0 },
-		"huge dimension":     func(m *Manifest) { m.Encoders[0].Dim = 1 << 40 },
+		"huge dimension":     func(m *Manifest) { m.Encoders[0].Dim = 1 << 30 },
 		"dtype":              func(m *Manifest) { m.Encoders[0].DType = "float8" },
 		"encoder name":       func(m *Manifest) { m.Encoders[0].Name = "E/1" },
 		"shard twice":        func(m *Manifest) { m.Encoders[0].Shards[1].ID = m.Encoders[0].Shards[0].ID },
