@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Joins every split of a cache directory with its embeddings in pyarrow,
-Polars and DuckDB: by position and by id the vectors must be the same bits."""
+Polars and DuckDB: by position and by id the vectors must be the same bits.
+With --disjoint the splits train and val must share no object."""
 import json
 import pathlib
 import sys
@@ -46,4 +47,11 @@ for split in manifest["splits"]:
             got = np.array([v for _, v in got.fetchall()], dtype=np.float32)
             assert np.array_equal(got, matrix[pos])
             checked += len(pos)
+if "--disjoint" in sys.argv:
+    ids = {}
+    for split in manifest["splits"]:
+        rows = table(split["files"])
+        ids[split["name"]] = {i for c in rows.column_names if c.endswith("_id") for i in rows[c].to_pylist()}
+    shared = ids["train"] & ids["val"]
+    assert ids["val"] and not shared, f"{len(shared)} objects stand in train and in val"
 print(f"{checked} vectors joined by id and by position: the same bits in pyarrow {pa.__version__}, Polars {pl.__version__}, DuckDB {duckdb.__version__}")
