@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,8 +33,7 @@ func TestEveryFault(t *testing.T) {
 	want := files(t, whole)
 	before := setup{splits: map[string][]encode.Sample{"old": groups("o", 3, 3)}, uses: []encode.Use{{Name: "old"}}}
 	for _, lasting := range []bool{false, true} {
-		silent := 0
-		step := 1
+		step, silent := 1, 0
 		if lasting {
 			step = 5
 		}
@@ -56,8 +56,13 @@ func TestEveryFault(t *testing.T) {
 			if e != nil {
 				t.Fatalf("%s: %v", what, e)
 			}
-			if err == nil {
-				silent++
+			// A fill that ends well has lost nothing but its copy of the
+			// manifest, a temporary file, or a look at what is not there.
+			harmless := []string{"close", "remove", "stat"}
+			if err == nil && !slices.Contains(harmless, fsys.Failed()[0]) && files(t, dir)[manifestCopy] != "" {
+				if silent++; silent > 1 { // the sync of the copy's own name
+					t.Errorf("%s: it was not reported", what)
+				}
 			}
 			if err == nil || c.Manifest().Generation > 0 {
 				checkContent(t, c, smallFill())
@@ -74,9 +79,6 @@ func TestEveryFault(t *testing.T) {
 			if t.Failed() {
 				return
 			}
-		}
-		if silent > count.Ops()/step/4 {
-			t.Errorf("%d of %d faults were not reported", silent, count.Ops())
 		}
 	}
 	// What was there before a failed fill is there after it.
