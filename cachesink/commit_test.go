@@ -181,6 +181,7 @@ func TestUnfinishedClaim(t *testing.T) {
 // cancelled context. Nothing counts; the next fill takes up what was
 // finished, and ends with the same bytes.
 func TestEndedEarly(t *testing.T) {
+	t.Parallel()
 	whole := t.TempDir()
 	mustRun(t, setup{splits: map[string][]encode.Sample{"train": groups("a", 40, 40)}}, quickDir(whole))
 	want := files(t, whole)

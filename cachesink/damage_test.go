@@ -48,6 +48,7 @@ func readAll(ctx context.Context, st Storage) error {
 // TestDamage changes one file of a cache at a time: a bit, the length, the
 // whole. Whatever it is, it is found before a row is served, and named.
 func TestDamage(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := setup{
 		splits: map[string][]encode.Sample{"train": groups("a", 300, 200), "val": pairs("a", 3)},

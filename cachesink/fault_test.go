@@ -27,6 +27,7 @@ func smallFill() setup {
 // on all: the cache is then as it was or complete, never wrong; what failed
 // is reported; nothing leaks; and a next fill ends as if nothing had been.
 func TestEveryFault(t *testing.T) {
+	t.Parallel()
 	whole := t.TempDir()
 	count := &storetest.FS{FS: quick{}}
 	mustRun(t, smallFill(), store.NewDir(whole, count))

@@ -14,6 +14,7 @@ func (t *idTable) memory() (n int64) {
 }
 
 func TestIDTable(t *testing.T) {
+	t.Parallel()
 	const n = 1_500_000
 	var table idTable
 	defer table.close()

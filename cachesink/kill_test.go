@@ -39,6 +39,7 @@ func fillToBeKilled(dir string) {
 // is empty or complete; at the end its bytes are those of a fill that nobody
 // killed.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	whole := t.TempDir()
 	s := killSetup(new(atomic.Int64), 0)
 	mustRun(t, s, quickDir(whole))
