@@ -169,6 +169,9 @@ func (d *dataset) columns(ctx context.Context) ([]column, error) {
 			return nil, err
 		}
 		for name, v := range row.Value {
+			if name == "" {
+				continue // a config cannot name it
+			}
 			c := byName[name]
 			if c == nil {
 				c = &column{Name: name}
