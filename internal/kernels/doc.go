@@ -23,10 +23,15 @@
 // operand reaches every element that it belongs to. With alpha 0, or k 0, the
 // operands are not read.
 //
+// An element-wise function is one polynomial in fused multiply-adds, the same
+// for every value and place. A sum or an inner product of a vector has an
+// order that depends on its length alone.
+//
 // There are two numeric profiles. With AVX2 and FMA (any amd64 processor
-// since about 2015) the results are those above, bit for bit. The portable
-// profile, everywhere else and under the build tag purego, follows the same
-// order, but a multiply-add may round twice.
+// since about 2015) the results are those above, bit for bit. In the portable
+// profile, everywhere else and under the build tag purego, a multiply-add may
+// round twice, sums run from first to last, and element-wise functions are
+// those of package math, rounded.
 //
 // # Goroutines
 //
@@ -43,3 +48,5 @@
 package kernels
 
 //go:generate go -C gen run . -set gemm -out ../tile_amd64.s -stubs ../tile_amd64.go -pkg kernels
+//go:generate go -C gen run . -set maps -out ../maps_amd64.s -stubs ../maps_amd64.go -pkg kernels
+//go:generate go -C gen run . -set reduces -out ../reduces_amd64.s -stubs ../reduces_amd64.go -pkg kernels

@@ -1,9 +1,6 @@
 package kernels
 
-import (
-	"fmt"
-	"sync"
-)
+import "fmt"
 
 // Sizes of blocks, in elements. A block of a stays in the second-level cache
 // and one panel of b in the first; the results do not depend on them.
@@ -63,20 +60,28 @@ type product struct {
 	alpha, beta float32
 }
 
-// buffers are the packed blocks of one goroutine.
+// buffers are the packed blocks of one goroutine. They grow up to the sizes
+// of the largest blocks.
 type buffers struct{ a, b []float32 }
 
-var bufferPool = sync.Pool{New: func() any {
-	return &buffers{make([]float32, rowBlock*termBlock), make([]float32, colBlock*termBlock)}
-}}
+// fit makes room for blocks of rows rows of a and cols columns of b.
+func (s *buffers) fit(rows, cols, terms int) {
+	s.a = grown(s.a, (rows+tileRows-1)/tileRows*tileRows*terms)
+	s.b = grown(s.b, (cols+tileCols-1)/tileCols*tileCols*terms)
+}
+
+func grown(x []float32, n int) []float32 {
+	if n > len(x) {
+		return make([]float32, n)
+	}
+	return x
+}
 
 // block computes the rows [i0, i1) and columns [j0, j1) of c.
-func (g *product) block(i0, i1, j0, j1 int) {
-	if g.scale(i0, i1, j0, j1) {
+func (g *product) block(s *buffers, i0, i1, j0, j1 int) {
+	if i0 == i1 || j0 == j1 || g.scale(i0, i1, j0, j1) {
 		return
 	}
-	s := bufferPool.Get().(*buffers)
-	defer bufferPool.Put(s)
 	blocks := (g.k + termBlock - 1) / termBlock
 	terms := (g.k + blocks - 1) / blocks
 	whole := i1-i0 <= rowBlock
@@ -84,6 +89,7 @@ func (g *product) block(i0, i1, j0, j1 int) {
 	if whole {
 		cols = colStrip
 	}
+	s.fit(min(rowBlock, i1-i0), min(cols, j1-j0), terms)
 	for p := 0; p < g.k; p += terms {
 		k := min(terms, g.k-p)
 		if whole {

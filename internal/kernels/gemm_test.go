@@ -325,9 +325,6 @@ func TestGemmRefuses(t *testing.T) {
 }
 
 func TestGemmAllocates(t *testing.T) {
-	if raceOn {
-		t.Skip("allocations are not counted under the race detector")
-	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
 	r := rand.New(rand.NewPCG(9, 10))
 	a, b, c := newMatrix(r, 210, 210, 0), newMatrix(r, 210, 210, 0), newMatrix(r, 210, 210, 0)
@@ -344,8 +341,9 @@ func TestGemmAllocates(t *testing.T) {
 		}
 		runtime.ReadMemStats(&after)
 		// The runtime itself allocates now and then, such as for a goroutine
-		// that ended on another processor than the next one begins on.
-		if n := after.Mallocs - before.Mallocs; n > calls/2 {
+		// that ended on another processor than the next one begins on. A
+		// product that allocates does so for each of its goroutines.
+		if n := after.Mallocs - before.Mallocs; n > calls {
 			t.Errorf("%d workers: %d allocations in %d products", workers, n, calls)
 		}
 	}

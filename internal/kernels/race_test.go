@@ -2,6 +2,5 @@
 
 package kernels
 
-// raceOn says that allocations cannot be counted: sync.Pool then drops some
-// of what it is given.
+// raceOn says that Go code is slow, so that tests do less.
 const raceOn = true

@@ -32,20 +32,53 @@ type crew struct {
 	product
 	parts  int
 	byCols bool
-	next   atomic.Int64
-	done   sync.WaitGroup
+	// buffers has one for each part, so that it does not depend on which
+	// goroutine takes which part whether there are enough.
+	buffers []buffers
+	next    atomic.Int64
+	done    sync.WaitGroup
 	// work is the method value of share, kept because making one allocates.
 	work func()
 }
 
-var crewPool = sync.Pool{New: func() any {
+func newCrew() *crew {
 	w := new(crew)
 	w.work = func() {
 		defer w.done.Done()
 		w.share()
 	}
 	return w
-}}
+}
+
+// idle keeps crews for the next products, the last used one on top. A
+// sync.Pool would lose them to garbage collections and hide those of one
+// processor from the others.
+var idle struct {
+	sync.Mutex
+	crews []*crew
+}
+
+func hire() *crew {
+	idle.Lock()
+	defer idle.Unlock()
+	n := len(idle.crews)
+	if n == 0 {
+		return newCrew()
+	}
+	w := idle.crews[n-1]
+	idle.crews = idle.crews[:n-1]
+	return w
+}
+
+// dismiss keeps a crew unless there are as many as can be busy at once.
+func (w *crew) dismiss() {
+	w.product = product{}
+	idle.Lock()
+	defer idle.Unlock()
+	if len(idle.crews) < runtime.GOMAXPROCS(0) {
+		idle.crews = append(idle.crews, w)
+	}
+}
 
 // run computes the product with at most limit goroutines, 0 for no limit.
 func (g *product) run(limit int) {
@@ -55,11 +88,11 @@ func (g *product) run(limit int) {
 	}
 	workers := take(max(1, want))
 	defer busy.Add(int64(-workers))
-	if workers == 1 {
-		g.block(0, g.m, 0, g.n)
-		return
+	w := hire()
+	defer w.dismiss()
+	if len(w.buffers) < workers {
+		w.buffers = append(w.buffers, make([]buffers, workers-len(w.buffers))...)
 	}
-	w := crewPool.Get().(*crew)
 	w.product, w.parts, w.byCols = *g, workers, g.n > g.m
 	w.next.Store(0)
 	w.done.Add(workers - 1)
@@ -68,8 +101,6 @@ func (g *product) run(limit int) {
 	}
 	w.share()
 	w.done.Wait()
-	w.product = product{}
-	crewPool.Put(w)
 }
 
 // share computes parts until none is left.
@@ -81,10 +112,10 @@ func (w *crew) share() {
 		}
 		if w.byCols {
 			lo, hi := cut(w.n, tileCols, part, w.parts)
-			w.block(0, w.m, lo, hi)
+			w.block(&w.buffers[part], 0, w.m, lo, hi)
 		} else {
 			lo, hi := cut(w.m, tileRows, part, w.parts)
-			w.block(lo, hi, 0, w.n)
+			w.block(&w.buffers[part], lo, hi, 0, w.n)
 		}
 	}
 }

@@ -11,7 +11,9 @@ import (
 )
 
 var sets = map[string]func(){
-	"gemm": gemm,
+	"gemm":    gemm,
+	"maps":    maps,
+	"reduces": reduces,
 }
 
 func main() {
