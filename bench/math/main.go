@@ -1,5 +1,5 @@
 // Command math measures matrix products of one thread: ours, OpenBLAS's and
-// gonum's, in turn. It prints the best time of each.
+// gonum's, in turn. It prints the GFLOPS of the best call of each.
 package main
 
 import (
@@ -44,7 +44,12 @@ func main() {
 	log.SetFlags(0)
 	path := flag.String("openblas", "", "the shared library of OpenBLAS")
 	seconds := flag.Float64("seconds", 2, "seconds a shape")
+	alone := flag.Float64("alone", 0, "only print the products a second of one goroutine, for that long")
 	flag.Parse()
+	if *alone > 0 {
+		fmt.Println(rate(1, *alone))
+		return
+	}
 	if err := openBLAS(*path); err != nil {
 		log.Fatal(err)
 	}
@@ -69,6 +74,9 @@ func main() {
 			fmt.Printf(" %.1f", gflops(2))
 		}
 		fmt.Println()
+	}
+	if err := pair(4, *seconds/4); err != nil {
+		log.Fatal(err)
 	}
 }
 

@@ -64,11 +64,30 @@ type product struct {
 // of the largest blocks.
 type buffers struct{ a, b []float32 }
 
-// fit makes room for blocks of rows rows of a and cols columns of b.
-func (s *buffers) fit(rows, cols, terms int) {
-	s.a = grown(s.a, (rows+tileRows-1)/tileRows*tileRows*terms)
-	s.b = grown(s.b, (cols+tileCols-1)/tileCols*tileCols*terms)
+// fit makes room for the blocks of rows rows and cols columns of c.
+func (s *buffers) fit(rows, cols, k int) {
+	width, terms := stripe(rows), termsOf(k)
+	s.a = grown(s.a, ceil(min(rows, rowBlock), tileRows)*terms)
+	s.b = grown(s.b, ceil(min(cols, width), tileCols)*terms)
 }
+
+// stripe is the number of columns of b that are packed at once for rows rows
+// of a.
+func stripe(rows int) int {
+	if rows <= rowBlock {
+		return colStrip
+	}
+	return colBlock
+}
+
+// termsOf is the number of terms of a block of k.
+func termsOf(k int) int {
+	blocks := max(1, (k+termBlock-1)/termBlock)
+	return (k + blocks - 1) / blocks
+}
+
+// ceil is the least multiple of unit that is n or more.
+func ceil(n, unit int) int { return (n + unit - 1) / unit * unit }
 
 func grown(x []float32, n int) []float32 {
 	if n > len(x) {
@@ -77,19 +96,13 @@ func grown(x []float32, n int) []float32 {
 	return x
 }
 
-// block computes the rows [i0, i1) and columns [j0, j1) of c.
+// block computes the rows [i0, i1) and columns [j0, j1) of c, with buffers
+// that fit.
 func (g *product) block(s *buffers, i0, i1, j0, j1 int) {
 	if i0 == i1 || j0 == j1 || g.scale(i0, i1, j0, j1) {
 		return
 	}
-	blocks := (g.k + termBlock - 1) / termBlock
-	terms := (g.k + blocks - 1) / blocks
-	whole := i1-i0 <= rowBlock
-	cols := colBlock
-	if whole {
-		cols = colStrip
-	}
-	s.fit(min(rowBlock, i1-i0), min(cols, j1-j0), terms)
+	terms, cols, whole := termsOf(g.k), stripe(i1-i0), i1-i0 <= rowBlock
 	for p := 0; p < g.k; p += terms {
 		k := min(terms, g.k-p)
 		if whole {

@@ -27,16 +27,23 @@ func take(want int) int {
 	}
 }
 
+// partsEach is the number of parts that a product is cut into for each
+// goroutine, so that one that is held up leaves work to the others, and
+// leastSide the least number of rows or columns of a part: packing costs more
+// the smaller parts are.
+const (
+	partsEach = 4
+	leastSide = 128
+)
+
 // crew is a product shared among goroutines.
 type crew struct {
 	product
-	parts  int
-	byCols bool
-	// buffers has one for each part, so that it does not depend on which
-	// goroutine takes which part whether there are enough.
-	buffers []buffers
-	next    atomic.Int64
-	done    sync.WaitGroup
+	rows, cols int // parts in each direction
+	next       atomic.Int64
+	ids        atomic.Int64
+	buffers    []buffers // by goroutine
+	done       sync.WaitGroup
 	// work is the method value of share, kept because making one allocates.
 	work func()
 }
@@ -90,11 +97,19 @@ func (g *product) run(limit int) {
 	defer busy.Add(int64(-workers))
 	w := hire()
 	defer w.dismiss()
-	if len(w.buffers) < workers {
-		w.buffers = append(w.buffers, make([]buffers, workers-len(w.buffers))...)
+	w.product = *g
+	w.cut(workers)
+	for len(w.buffers) < workers {
+		w.buffers = append(w.buffers, buffers{})
 	}
-	w.product, w.parts, w.byCols = *g, workers, g.n > g.m
+	// Whoever gets a part has room, so that what is allocated does not depend
+	// on who is faster.
+	rows, cols := ceil(g.m, tileRows)/w.rows+tileRows, ceil(g.n, tileCols)/w.cols+tileCols
+	for i := range workers {
+		w.buffers[i].fit(min(rows, g.m), min(cols, g.n), g.k)
+	}
 	w.next.Store(0)
+	w.ids.Store(0)
 	w.done.Add(workers - 1)
 	for range workers - 1 {
 		go w.work()
@@ -103,25 +118,41 @@ func (g *product) run(limit int) {
 	w.done.Wait()
 }
 
-// share computes parts until none is left.
-func (w *crew) share() {
-	for {
-		part := int(w.next.Add(1)) - 1
-		if part >= w.parts {
+// cut chooses the parts for that many goroutines.
+func (w *crew) cut(workers int) {
+	w.rows, w.cols = 1, 1
+	if workers == 1 {
+		return
+	}
+	for w.rows*w.cols < partsEach*workers {
+		height, width := w.m/w.rows, w.n/w.cols
+		switch {
+		case max(height, width) < 2*leastSide && w.rows*w.cols >= workers:
 			return
-		}
-		if w.byCols {
-			lo, hi := cut(w.n, tileCols, part, w.parts)
-			w.block(&w.buffers[part], 0, w.m, lo, hi)
-		} else {
-			lo, hi := cut(w.m, tileRows, part, w.parts)
-			w.block(&w.buffers[part], lo, hi, 0, w.n)
+		case height >= width:
+			w.rows *= 2
+		default:
+			w.cols *= 2
 		}
 	}
 }
 
-// cut is the part-th of parts ranges of [0, n) that begin at multiples of unit.
-func cut(n, unit, part, parts int) (lo, hi int) {
+// share computes parts until none is left.
+func (w *crew) share() {
+	s := &w.buffers[w.ids.Add(1)-1]
+	for {
+		part := int(w.next.Add(1)) - 1
+		if part >= w.rows*w.cols {
+			return
+		}
+		i0, i1 := span(w.m, tileRows, part/w.cols, w.rows)
+		j0, j1 := span(w.n, tileCols, part%w.cols, w.cols)
+		w.block(s, i0, i1, j0, j1)
+	}
+}
+
+// span is the part-th of parts ranges of [0, n) that begin at multiples of unit.
+func span(n, unit, part, parts int) (lo, hi int) {
 	units := (n + unit - 1) / unit
 	return units * part / parts * unit, min(n, units*(part+1)/parts*unit)
 }
