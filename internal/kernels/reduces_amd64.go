@@ -43,3 +43,13 @@ func axpyVec(n int, alpha float32, x *float32, y *float32)
 //
 //go:noescape
 func scaleVec(n int, alpha float32, src *float32, dst *float32)
+
+// shiftVec writes src-shift of n values to dst, which may be src.
+//
+//go:noescape
+func shiftVec(n int, shift float32, src *float32, dst *float32)
+
+// affineVec replaces n values of x by alpha·x·gain + bias.
+//
+//go:noescape
+func affineVec(n int, alpha float32, gain *float32, bias *float32, x *float32)

@@ -776,3 +776,138 @@ eightend:
 done:
 	VZEROUPPER
 	RET
+
+// func shiftVec(n int, shift float32, src *float32, dst *float32)
+// Requires: AVX
+TEXT ·shiftVec(SB), NOSPLIT, $0-32
+	MOVQ         n+0(FP), AX
+	MOVQ         src+16(FP), CX
+	MOVQ         dst+24(FP), DX
+	VBROADCASTSS shift+8(FP), Y0
+	SUBQ         $0x20, AX
+	JL           loopend
+
+loop:
+	VMOVUPS (CX), Y1
+	VSUBPS  Y0, Y1, Y1
+	VMOVUPS Y1, (DX)
+	VMOVUPS 32(CX), Y1
+	VSUBPS  Y0, Y1, Y1
+	VMOVUPS Y1, 32(DX)
+	VMOVUPS 64(CX), Y1
+	VSUBPS  Y0, Y1, Y1
+	VMOVUPS Y1, 64(DX)
+	VMOVUPS 96(CX), Y1
+	VSUBPS  Y0, Y1, Y1
+	VMOVUPS Y1, 96(DX)
+	ADDQ    $0x00000080, CX
+	ADDQ    $0x00000080, DX
+	SUBQ    $0x20, AX
+	JGE     loop
+
+loopend:
+	ADDQ $0x20, AX
+	SUBQ $0x08, AX
+	JL   eightend
+
+eight:
+	VMOVUPS (CX), Y1
+	VSUBPS  Y0, Y1, Y1
+	VMOVUPS Y1, (DX)
+	ADDQ    $0x00000020, CX
+	ADDQ    $0x00000020, DX
+	SUBQ    $0x08, AX
+	JGE     eight
+
+eightend:
+	ADDQ       $0x08, AX
+	TESTQ      AX, AX
+	JZ         done
+	LEAQ       masks<>+0(SB), BX
+	NEGQ       AX
+	VMOVUPS    32(BX)(AX*4), Y1
+	VMASKMOVPS (CX), Y1, Y2
+	VSUBPS     Y0, Y2, Y2
+	VMASKMOVPS Y2, Y1, (DX)
+
+done:
+	VZEROUPPER
+	RET
+
+// func affineVec(n int, alpha float32, gain *float32, bias *float32, x *float32)
+// Requires: AVX, FMA3
+TEXT ·affineVec(SB), NOSPLIT, $0-40
+	MOVQ         n+0(FP), AX
+	MOVQ         gain+16(FP), CX
+	MOVQ         bias+24(FP), DX
+	MOVQ         x+32(FP), BX
+	VBROADCASTSS alpha+8(FP), Y0
+	SUBQ         $0x20, AX
+	JL           loopend
+
+loop:
+	VMOVUPS     (BX), Y1
+	VMULPS      Y0, Y1, Y1
+	VMOVUPS     (CX), Y2
+	VMOVUPS     (DX), Y3
+	VFMADD213PS Y3, Y2, Y1
+	VMOVUPS     Y1, (BX)
+	VMOVUPS     32(BX), Y1
+	VMULPS      Y0, Y1, Y1
+	VMOVUPS     32(CX), Y2
+	VMOVUPS     32(DX), Y3
+	VFMADD213PS Y3, Y2, Y1
+	VMOVUPS     Y1, 32(BX)
+	VMOVUPS     64(BX), Y1
+	VMULPS      Y0, Y1, Y1
+	VMOVUPS     64(CX), Y2
+	VMOVUPS     64(DX), Y3
+	VFMADD213PS Y3, Y2, Y1
+	VMOVUPS     Y1, 64(BX)
+	VMOVUPS     96(BX), Y1
+	VMULPS      Y0, Y1, Y1
+	VMOVUPS     96(CX), Y2
+	VMOVUPS     96(DX), Y3
+	VFMADD213PS Y3, Y2, Y1
+	VMOVUPS     Y1, 96(BX)
+	ADDQ        $0x00000080, CX
+	ADDQ        $0x00000080, DX
+	ADDQ        $0x00000080, BX
+	SUBQ        $0x20, AX
+	JGE         loop
+
+loopend:
+	ADDQ $0x20, AX
+	SUBQ $0x08, AX
+	JL   eightend
+
+eight:
+	VMOVUPS     (BX), Y1
+	VMULPS      Y0, Y1, Y1
+	VMOVUPS     (CX), Y2
+	VMOVUPS     (DX), Y3
+	VFMADD213PS Y3, Y2, Y1
+	VMOVUPS     Y1, (BX)
+	ADDQ        $0x00000020, CX
+	ADDQ        $0x00000020, DX
+	ADDQ        $0x00000020, BX
+	SUBQ        $0x08, AX
+	JGE         eight
+
+eightend:
+	ADDQ        $0x08, AX
+	TESTQ       AX, AX
+	JZ          done
+	LEAQ        masks<>+0(SB), SI
+	NEGQ        AX
+	VMOVUPS     32(SI)(AX*4), Y1
+	VMASKMOVPS  (BX), Y1, Y2
+	VMULPS      Y0, Y2, Y2
+	VMASKMOVPS  (CX), Y1, Y0
+	VMASKMOVPS  (DX), Y1, Y3
+	VFMADD213PS Y3, Y0, Y2
+	VMASKMOVPS  Y2, Y1, (BX)
+
+done:
+	VZEROUPPER
+	RET

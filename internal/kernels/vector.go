@@ -58,6 +58,32 @@ func Normalize(dst, row []float32, least float64) float32 {
 	return inverse
 }
 
+// LayerNorm writes (row - mean)/√(variance + eps)·gain + bias to dst, where
+// mean and variance (the biased one) are the row's. gain and bias are as long
+// as the row, dst at least; dst may be the row.
+func LayerNorm(dst, row, gain, bias []float32, eps float64) {
+	n := len(row)
+	if n == 0 {
+		return
+	}
+	dst, gain, bias = dst[:n], gain[:n], bias[:n]
+	shift(float32(Sum(row)/float64(n)), row, dst)
+	variance := Dot(dst, dst) / float64(n)
+	affine(float32(1/math.Sqrt(variance+eps)), gain, bias, dst)
+}
+
+func shiftGo(by float32, src, dst []float32) {
+	for i, v := range src {
+		dst[i] = v - by
+	}
+}
+
+func affineGo(alpha float32, gain, bias, x []float32) {
+	for i, v := range x {
+		x[i] = alpha*v*gain[i] + bias[i]
+	}
+}
+
 func sumGo(x []float32) float64 {
 	var s float64
 	for _, v := range x {

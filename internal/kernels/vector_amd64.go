@@ -69,6 +69,22 @@ func scale(alpha float32, src, dst []float32) {
 	scaleGo(alpha, src, dst)
 }
 
+func shift(by float32, src, dst []float32) {
+	if fast && len(src) > 0 {
+		shiftVec(len(src), by, &src[0], &dst[0])
+		return
+	}
+	shiftGo(by, src, dst)
+}
+
+func affine(alpha float32, gain, bias, x []float32) {
+	if fast && len(x) > 0 {
+		affineVec(len(x), alpha, &gain[0], &bias[0], &x[0])
+		return
+	}
+	affineGo(alpha, gain, bias, x)
+}
+
 func expSum(dst, src []float32, shift float32) float64 {
 	if fast && len(src) > 0 {
 		return expSumVec(len(src), &src[0], &dst[0], shift)

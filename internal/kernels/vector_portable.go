@@ -16,6 +16,10 @@ func axpy(alpha float32, x, y []float32) { axpyGo(alpha, x, y) }
 
 func scale(alpha float32, src, dst []float32) { scaleGo(alpha, src, dst) }
 
+func shift(by float32, src, dst []float32) { shiftGo(by, src, dst) }
+
+func affine(alpha float32, gain, bias, x []float32) { affineGo(alpha, gain, bias, x) }
+
 func expSum(dst, src []float32, shift float32) float64 { return expSumGo(dst, src, shift) }
 
 func sumExp(src []float32, shift float32) float64 { return sumExpGo(src, shift) }

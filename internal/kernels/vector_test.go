@@ -76,6 +76,37 @@ func TestVectors(t *testing.T) {
 	})
 }
 
+func TestLayerNorm(t *testing.T) {
+	profiles(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(8, 8))
+		for n := range 70 {
+			const eps = 1e-5
+			row, gain, bias, dst := guarded(t, n, true), guarded(t, n, true), guarded(t, n, true), guarded(t, n, true)
+			copy(gain, values(r, n))
+			copy(bias, values(r, n))
+			var sum, squares float64
+			for i, v := range values(r, n) {
+				row[i] = 3*v + 5
+				sum += float64(row[i])
+			}
+			mean := sum / float64(n)
+			for _, v := range row {
+				squares += (float64(v) - mean) * (float64(v) - mean)
+			}
+			LayerNorm(dst, row, gain, bias, eps)
+			for i, v := range dst {
+				want := (float64(row[i])-mean)/math.Sqrt(squares/float64(n)+eps)*float64(gain[i]) + float64(bias[i])
+				if !near(float64(v), want, 10, 1e-6) {
+					t.Errorf("n=%d: value %d is %v, want %v", n, i, v, want)
+				}
+			}
+			if LayerNorm(row, row, gain, bias, eps); !sameBits(row, dst) {
+				t.Errorf("n=%d: other bits in place", n)
+			}
+		}
+	})
+}
+
 func TestVectorsAtEdges(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(1))
 	profiles(t, func(t *testing.T) {

@@ -17,6 +17,8 @@ func reduces() {
 	dotVec()
 	axpyVec()
 	scaleVec()
+	shiftVec()
+	affineVec()
 }
 
 // begin starts a function and loads its pointers.
@@ -313,6 +315,28 @@ func scaleVec() {
 	update(n, p, 1, func(load func(i int) VecVirtual) VecVirtual {
 		x := load(0)
 		VMULPS(alpha, x, x)
+		return x
+	})
+}
+
+func shiftVec() {
+	n, p := begin("shiftVec", "func(n int, shift float32, src, dst *float32)", "shiftVec writes src-shift of n values to dst, which may be src.", "src", "dst")
+	shift := broadcast("shift")
+	update(n, p, 1, func(load func(i int) VecVirtual) VecVirtual {
+		x := load(0)
+		VSUBPS(shift, x, x)
+		return x
+	})
+}
+
+func affineVec() {
+	n, p := begin("affineVec", "func(n int, alpha float32, gain, bias, x *float32)", "affineVec replaces n values of x by alpha·x·gain + bias.", "gain", "bias", "x")
+	alpha := broadcast("alpha")
+	update(n, p, 2, func(load func(i int) VecVirtual) VecVirtual {
+		x := load(2)
+		VMULPS(alpha, x, x)
+		gain, bias := load(0), load(1)
+		VFMADD213PS(bias, gain, x)
 		return x
 	})
 }
