@@ -12,6 +12,7 @@ import (
 
 var sets = map[string]func(){
 	"gemm":    gemm,
+	"halves":  halves,
 	"maps":    maps,
 	"reduces": reduces,
 }
