@@ -8,8 +8,9 @@ import (
 	"testing"
 
 	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas32"
 	"gonum.org/v1/gonum/blas/gonum"
+
+	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
 )
 
 // shapedBLAS sums in an order that depends on the number of rows, as an
@@ -36,18 +37,20 @@ func (b shapedBLAS) Sgemm(tA, tB blas.Transpose, m, n, k int, alpha float32, a [
 }
 
 // TestFrozenIsRowInvariant: a row's bits are the same alone and in any
-// batch, with gonum's BLAS and with one that does not give that by itself.
+// batch, with the default BLAS, with gonum's and with one that does not give
+// that by itself.
 func TestFrozenIsRowInvariant(t *testing.T) {
 	for name, c := range map[string]struct {
 		blas blas.Float32
 		dims []int
 	}{
+		"own":    {nil, []int{1, 3, 64, 100, 256, 384}},
 		"gonum":  {gonum.Implementation{}, []int{1, 3, 64, 100, 256, 384}},
 		"shaped": {shapedBLAS{}, []int{3, 50, 100}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			blas32.Use(c.blas)
-			defer blas32.Use(gonum.Implementation{})
+			nn.UseBLAS(c.blas)
+			defer nn.UseBLAS(nil)
 			for _, dim := range c.dims {
 				rowInvariant(t, dim)
 			}

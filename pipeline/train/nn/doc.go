@@ -2,9 +2,9 @@
 // with their gradients, reusable matrices, and the arithmetic on them.
 //
 // Everything is float32 on gorgonia.org/tensor matrices, row-major and
-// contiguous, one row a sample. Matrix products go through blas32, so a
-// program that calls blas32.Use before training gets a faster BLAS
-// everywhere. Element-wise loops are in kernels.go. Results do not depend on
-// GOMAXPROCS: work is split by rows or columns whose results do not depend
-// on each other, and every sum is taken in index order.
+// contiguous, one row a sample. Matrix products are in Go assembly; [BLAS]
+// hands them to other code, and [UseBLAS] replaces them. Element-wise loops
+// are in kernels.go, exponentials and sums of theirs in assembly, too. Results do not depend on GOMAXPROCS: work is split by
+// rows or columns whose results do not depend on each other, and every sum is
+// taken in index order.
 package nn

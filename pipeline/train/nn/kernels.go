@@ -1,55 +1,13 @@
 package nn
 
-import "math"
+import (
+	"math"
 
-// Exp is e^x in float32, within 2 units in the last place; below -87.3 it
-// is 0 and above 88.7 it is +Inf. NaN stays NaN. (x = n·ln2 + r with
-// |r| <= ln2/2, ln2 in two parts, and a polynomial of degree 6 for e^r whose
-// coefficients are those of the Cephes library's expf.)
-func Exp(x float32) float32 {
-	const (
-		log2e = 1.44269504088896341
-		ln2Hi = 0.693359375
-		ln2Lo = -2.12194440e-4
-	)
-	switch {
-	case x != x:
-		return x
-	case x > 88.7228:
-		return float32(math.Inf(1))
-	case x < -87.3365:
-		return 0
-	}
-	t := x*log2e + 0.5
-	n := int32(t)
-	if t < float32(n) {
-		n--
-	}
-	f := float32(n)
-	r := x - f*ln2Hi - f*ln2Lo
-	p := float32(1.9875691500e-4)
-	p = p*r + 1.3981999507e-3
-	p = p*r + 8.3334519073e-3
-	p = p*r + 4.1665795894e-2
-	p = p*r + 1.6666665459e-1
-	p = p*r + 5.0000001201e-1
-	p = p*r*r + r + 1
-	// Two factors, because 2^128 alone is no float32.
-	half := n / 2
-	return p * math.Float32frombits(uint32(half+127)<<23) * math.Float32frombits(uint32(n-half+127)<<23)
-}
-
-// Sigmoid is 1/(1+e^-x).
-func Sigmoid(x float32) float32 { return 1 / (1 + Exp(-x)) }
+	"github.com/permafrost-ml/permafrost/internal/kernels"
+)
 
 // Dot is the inner product of two vectors of one length, in float64.
-func Dot(a, b []float32) float64 {
-	var s float64
-	for i, v := range a[:len(b)] {
-		s += float64(v) * float64(b[i])
-	}
-	return s
-}
+func Dot(a, b []float32) float64 { return kernels.Dot(a, b) }
 
 // NormEps is the least length by which [Normalize] divides, as in
 // PyTorch's F.normalize.
@@ -61,15 +19,7 @@ const NormEps = 1e-12
 func Normalize(dst, x Mat, inv []float32) {
 	Parallel(x.Rows, 2*x.Cols, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
-			src, out := x.Row(i), dst.Row(i)
-			norm := math.Sqrt(Dot(src, src))
-			inv[i] = 0
-			if norm != 0 {
-				inv[i] = float32(1 / max(norm, NormEps))
-			}
-			for j, v := range src {
-				out[j] = v * inv[i]
-			}
+			inv[i] = kernels.Normalize(dst.Row(i), x.Row(i), NormEps)
 		}
 	})
 }
@@ -94,16 +44,7 @@ func NormalizeBackward(g, y Mat, inv []float32) {
 func LogSumExpRows(dst []float32, m Mat) {
 	Parallel(m.Rows, 4*m.Cols, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
-			row := m.Row(i)
-			top := float32(math.Inf(-1))
-			for _, v := range row {
-				top = max(top, v)
-			}
-			var sum float64
-			for _, v := range row {
-				sum += float64(Exp(v - top))
-			}
-			dst[i] = top + float32(math.Log(sum))
+			dst[i] = kernels.LogSumExp(m.Row(i))
 		}
 	})
 }
@@ -121,9 +62,15 @@ func LogSumExpCols(dst []float32, sums []float64, m Mat) {
 				top[j] = max(top[j], v)
 			}
 		}
+		var e [piece]float32
 		for i := range m.Rows {
-			for j, v := range m.Row(i)[lo:hi] {
-				sum[j] += float64(Exp(v - top[j]))
+			row := m.Row(i)[lo:hi]
+			for from := 0; from < len(row); from += piece {
+				to := min(from+piece, len(row))
+				expMinus(e[:to-from], row[from:to], top[from:to])
+				for j, v := range e[:to-from] {
+					sum[from+j] += float64(v)
+				}
 			}
 		}
 		for j := range top {
@@ -132,12 +79,19 @@ func LogSumExpCols(dst []float32, sums []float64, m Mat) {
 	})
 }
 
-// Sigmoids writes the sigmoid of every value of g to dst.
-func Sigmoids(dst, g []float32) {
-	for i, v := range g {
-		dst[i] = Sigmoid(v)
+// piece is the number of values of scratch on a goroutine's stack.
+const piece = 256
+
+// expMinus writes e^(a-b) to dst. All have one length.
+func expMinus(dst, a, b []float32) {
+	for i, v := range a {
+		dst[i] = v - b[i]
 	}
+	kernels.Exp(dst, dst)
 }
+
+// Sigmoids writes 1/(1+e^-v) of every value v of g to dst.
+func Sigmoids(dst, g []float32) { kernels.Sigmoid(dst, g) }
 
 // Add adds b to a.
 func Add(a, b Mat) {
@@ -214,17 +168,22 @@ func AddScalar(m Mat, v float32) {
 // scale·Σ_j(cols[j] - l[j,j]). nil cols are left out.
 func CrossEntropyBackward(l Mat, rows, cols []float32, scale float32) {
 	Parallel(l.Rows, 4*l.Cols, func(lo, hi int) {
+		var e [piece]float32
 		for i := lo; i < hi; i++ {
-			row, lse := l.Row(i), rows[i]
+			row := l.Row(i)
 			if cols == nil {
-				for j, v := range row {
-					row[j] = scale * Exp(v-lse)
-				}
+				kernels.ExpSum(row, row, rows[i])
+				kernels.Scale(scale, row, row)
 				row[i] -= scale
 				continue
 			}
-			for j, v := range row {
-				row[j] = scale * (Exp(v-lse) + Exp(v-cols[j]))
+			for from := 0; from < len(row); from += piece {
+				part := row[from:min(from+piece, len(row))]
+				byCol := e[:len(part)]
+				expMinus(byCol, part, cols[from:from+len(part)])
+				kernels.ExpSum(part, part, rows[i])
+				kernels.Axpy(1, byCol, part)
+				kernels.Scale(scale, part, part)
 			}
 			row[i] -= 2 * scale
 		}
@@ -237,9 +196,8 @@ func SoftmaxBackward(l Mat, lse []float32, labels []int32, scale float32) {
 	Parallel(l.Rows, 2*l.Cols, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			row := l.Row(i)
-			for j, v := range row {
-				row[j] = scale * Exp(v-lse[i])
-			}
+			kernels.ExpSum(row, row, lse[i])
+			kernels.Scale(scale, row, row)
 			row[labels[i]] -= scale
 		}
 	})

@@ -3,8 +3,6 @@ package nn
 import (
 	"fmt"
 
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/blas32"
 	"gorgonia.org/tensor"
 )
 
@@ -60,23 +58,6 @@ func asMat(t *tensor.Dense) Mat {
 
 // Row is row i's memory.
 func (m Mat) Row(i int) []float32 { return m.Data[i*m.Cols : (i+1)*m.Cols : (i+1)*m.Cols] }
-
-func (m Mat) general() blas32.General {
-	return blas32.General{Rows: m.Rows, Cols: m.Cols, Stride: max(1, m.Cols), Data: m.Data}
-}
-
-// The two forms of a matrix in [Gemm].
-const (
-	AsIs       = blas.NoTrans
-	Transposed = blas.Trans
-)
-
-// Gemm computes c = alpha·op(a)·op(b) + beta·c by blas32. With beta 0 what
-// was in c does not matter. Shapes that do not fit are a programmer's error
-// and panic, as in blas32.
-func Gemm(opA, opB blas.Transpose, alpha float32, a, b Mat, beta float32, c Mat) {
-	blas32.Gemm(opA, opB, alpha, a.general(), b.general(), beta, c.general())
-}
 
 // Buffer is a matrix that is used again at every step, so that steps of a
 // size seen before allocate nothing. The zero Buffer is ready.

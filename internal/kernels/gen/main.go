@@ -1,0 +1,31 @@
+// Command gen writes the assembly of package kernels. The package's
+// generate directives run it.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/mmcloughlin/avo/build"
+)
+
+var sets = map[string]func(){
+	"gemm":    gemm,
+	"halves":  halves,
+	"maps":    maps,
+	"reduces": reduces,
+}
+
+func main() {
+	set := flag.String("set", "", "the functions to generate")
+	flag.Parse()
+	generate, ok := sets[*set]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "gen: no set %q\n", *set)
+		os.Exit(2)
+	}
+	build.ConstraintExpr("amd64,!purego")
+	generate()
+	build.Generate()
+}

@@ -1,0 +1,25 @@
+//go:build !amd64 || purego
+
+package kernels
+
+func applyFast(_ function, _, _ []float32) bool { return false }
+
+func sum(x []float32) float64 { return sumGo(x) }
+
+func dotWide(x, y []float32) float64 { return dotWideGo(x, y) }
+
+func dot(x, y []float32) float32 { return dotGo(x, y) }
+
+func maximum(x []float32) float32 { return maximumGo(x) }
+
+func axpy(alpha float32, x, y []float32) { axpyGo(alpha, x, y) }
+
+func scale(alpha float32, src, dst []float32) { scaleGo(alpha, src, dst) }
+
+func shift(by float32, src, dst []float32) { shiftGo(by, src, dst) }
+
+func affine(alpha float32, gain, bias, x []float32) { affineGo(alpha, gain, bias, x) }
+
+func expSum(dst, src []float32, shift float32) float64 { return expSumGo(dst, src, shift) }
+
+func sumExp(src []float32, shift float32) float64 { return sumExpGo(src, shift) }

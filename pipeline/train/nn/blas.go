@@ -1,0 +1,60 @@
+package nn
+
+import (
+	"sync/atomic"
+
+	"gonum.org/v1/gonum/blas"
+	"gorgonia.org/tensor"
+
+	"github.com/permafrost-ml/permafrost/internal/kernels"
+)
+
+// BLAS is this module's own BLAS, the one that [Gemm] uses: matrix products
+// in Go assembly with at most workers goroutines each (0 is one a processor),
+// everything else gonum's. Programs can give it to blas32.Use and tensor.Use,
+// so that products of their own run at the same speed.
+func BLAS(workers int) tensor.BLAS { return kernels.BLAS{Workers: workers} }
+
+// other is what [UseBLAS] set.
+var other atomic.Pointer[blas.Float32]
+
+// UseBLAS makes [Gemm] use another BLAS in the whole process, such as
+// gonum's netlib; nil is the module's own again. Results may then depend on
+// the number of rows and of threads.
+func UseBLAS(b blas.Float32) {
+	if b == nil {
+		other.Store(nil)
+		return
+	}
+	other.Store(&b)
+}
+
+// The two forms of a matrix in [Gemm].
+const (
+	AsIs       = blas.NoTrans
+	Transposed = blas.Trans
+)
+
+// Gemm computes c = alpha·op(a)·op(b) + beta·c. With beta 0 what was in c
+// does not matter. With the module's own BLAS a row of c has the same bits
+// whatever the rows around it and the number of threads. Shapes that do not
+// fit are a programmer's error and panic.
+func Gemm(opA, opB blas.Transpose, alpha float32, a, b Mat, beta float32, c Mat) {
+	rowsA, k := a.Rows, a.Cols
+	if opA != AsIs {
+		rowsA, k = k, rowsA
+	}
+	rowsB, colsB := b.Rows, b.Cols
+	if opB != AsIs {
+		rowsB, colsB = colsB, rowsB
+	}
+	if rowsA != c.Rows || colsB != c.Cols || rowsB != k {
+		panic("nn: the shapes of a product do not fit")
+	}
+	lda, ldb, ldc := max(1, a.Cols), max(1, b.Cols), max(1, c.Cols)
+	if o := other.Load(); o != nil {
+		(*o).Sgemm(opA, opB, c.Rows, c.Cols, k, alpha, a.Data, lda, b.Data, ldb, beta, c.Data, ldc)
+		return
+	}
+	kernels.Gemm(opA != AsIs, opB != AsIs, c.Rows, c.Cols, k, alpha, a.Data, lda, b.Data, ldb, beta, c.Data, ldc, 0)
+}
