@@ -36,6 +36,14 @@ type Model interface {
 	Open(ctx context.Context, worker int) (Encoder, error)
 }
 
+// Configured is a Model that can be made again: Options are, as JSON, what a
+// config says under the encoder's name beside its type and what it reads. An
+// output folder keeps them. Paths in them are absolute.
+type Configured interface {
+	Model
+	Options() any
+}
+
 // Spec describes an encoder: its size and all that decides its output.
 type Spec struct {
 	// Engine is the kind of encoder, such as "static".

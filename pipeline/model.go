@@ -67,8 +67,16 @@ func load(dir string, own []Encoders) (*Model, error) {
 			}
 		}
 		if e.model == nil {
-			if e.model, err = newModel(oe.Type); err != nil {
+			kind, err := findEngine(oe.Type)
+			if err != nil {
 				return nil, fmt.Errorf("%w: %q is of the type %q: give its model to Load", ErrEncoder, oe.Name, oe.Type)
+			}
+			options := oe.Options
+			if options == nil {
+				options = json.RawMessage("{}")
+			}
+			if e.model, err = kind.model(options, func(p string) string { return p }); err != nil {
+				return nil, fmt.Errorf("encoder %q: %w", oe.Name, err)
 			}
 		}
 		spec, err := sameEncoder(e.model, oe)

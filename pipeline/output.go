@@ -41,6 +41,8 @@ type outputEncoder struct {
 	Fingerprint string       `json:"fingerprint"`
 	BatchSize   int          `json:"batch_size"` // part of the fingerprint of some
 	Reads       encode.Reads `json:"reads"`
+	// Options make the encoder again; paths in them are absolute.
+	Options json.RawMessage `json:"options,omitempty"`
 }
 
 type outputModule struct {
@@ -112,9 +114,13 @@ func (p *Pipeline[Row]) write(ctx context.Context, res *Result, h head.Head, d *
 		Loss: outputModule{Type: p.cfg.Loss.Type(), Params: p.cfg.Loss.Params()},
 	}
 	for _, e := range encoders {
+		options, err := modelOptions(encode.Unwrap(e.model))
+		if err != nil {
+			return fmt.Errorf("encoder %q: %w", e.name, err)
+		}
 		doc.Encoders = append(doc.Encoders, outputEncoder{
 			Name: e.name, Type: e.spec.Engine, Dim: e.spec.Dim, Fingerprint: e.use.Fingerprint,
-			BatchSize: e.use.BatchSize, Reads: e.reads,
+			BatchSize: e.use.BatchSize, Reads: e.reads, Options: options,
 		})
 	}
 	res.Output = &OutputReport{

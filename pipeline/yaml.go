@@ -3,7 +3,6 @@ package pipeline
 import (
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/encode"
-	"github.com/permafrost-ml/permafrost/encode/static"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/metric"
@@ -284,18 +282,12 @@ func (y *yamlConfig) encoders(s *section) {
 			}
 		}
 		e := s.sub(name)
-		var typ string
-		e.text("type", &typ)
+		m := y.model(e, s)
 		var r encode.Reads
 		e.text("input", &r.Field)
 		r.Fields = e.texts("fields")
 		e.text("template", &r.Template)
 		e.end()
-		m, err := newModel(typ)
-		if err != nil {
-			y.d.fail(cmp.Or(e.vals["type"], e.at(s)), "encoders.%s.type: %w", name, err)
-			m = static.Default() // for the checks to come
-		}
 		if err := y.readable(r); err != nil {
 			y.d.fail(e.at(s), "encoders.%s: %w", name, err)
 		}
@@ -324,17 +316,6 @@ func (y *yamlConfig) readable(r encode.Reads) error {
 		}
 	}
 	return nil
-}
-
-// newModel returns the model of a type named in a config.
-func newModel(typ string) (encode.Model, error) {
-	switch typ {
-	case "static":
-		return static.Default(), nil
-	case "":
-		return nil, errors.New("no type is given, there is static")
-	}
-	return nil, fmt.Errorf("unknown type %q, there is static", typ)
 }
 
 func (y *yamlConfig) cache(s *section) {

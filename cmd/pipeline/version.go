@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/permafrost-ml/permafrost/cachesink"
+	"github.com/permafrost-ml/permafrost/pipeline"
 )
 
 func (a *app) versionCommand() *cobra.Command {
@@ -22,9 +23,6 @@ func (a *app) versionCommand() *cobra.Command {
 	}
 }
 
-// engines are the types of encoders that a config can name.
-func engines() []string { return []string{"static"} }
-
 func (a *app) version() error {
 	doc := struct {
 		SchemaVersion int      `json:"schema_version"`
@@ -36,7 +34,7 @@ func (a *app) version() error {
 		Engines       []string `json:"engines"`
 	}{
 		SchemaVersion: schemaVersion, Version: "unknown", Go: runtime.Version(),
-		Platform: runtime.GOOS + "/" + runtime.GOARCH, CacheFormat: cachesink.FormatVersion, Engines: engines(),
+		Platform: runtime.GOOS + "/" + runtime.GOARCH, CacheFormat: cachesink.FormatVersion, Engines: pipeline.Engines(),
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		doc.Version = info.Main.Version

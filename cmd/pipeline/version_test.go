@@ -17,12 +17,12 @@ encoders: {e: {type: `+engine+`}}
 `))
 		return err
 	}
-	for _, e := range engines() {
+	for _, e := range pipeline.Engines() {
 		if err := config(e); err != nil {
 			t.Errorf("%s: %v", e, err)
 		}
 	}
-	if err := config("unheard-of"); err == nil || !strings.Contains(err.Error(), "there is "+strings.Join(engines(), ", ")) {
+	if err := config("unheard-of"); err == nil || !strings.Contains(err.Error(), "there is "+strings.Join(pipeline.Engines(), ", ")) {
 		t.Errorf("an unknown engine gives %v", err)
 	}
 }

@@ -1,0 +1,118 @@
+package pipeline
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/encode/static"
+)
+
+// engine is a kind of encoder that a config and an output folder can name.
+type engine struct {
+	name string
+	// keys are those of an encoder's section that are the engine's own.
+	keys []string
+	// model makes the model of options in JSON; path completes the paths in
+	// them. It opens nothing.
+	model func(options []byte, path func(string) string) (encode.Model, error)
+}
+
+// engines are all kinds, by name.
+var engines = []engine{
+	engineOf("static", func(struct{}, func(string) string) (encode.Model, error) { return static.Default(), nil }),
+}
+
+// engineOf is the engine whose options are an O, a struct whose fields have
+// the names of their keys as JSON tags.
+func engineOf[O any](name string, model func(o O, path func(string) string) (encode.Model, error)) engine {
+	e := engine{name: name}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[O]()) {
+		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "" && key != "-" {
+			e.keys = append(e.keys, key)
+		}
+	}
+	e.model = func(options []byte, path func(string) string) (encode.Model, error) {
+		var o O
+		dec := json.NewDecoder(bytes.NewReader(options))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&o); err != nil {
+			return nil, err
+		}
+		return model(o, path)
+	}
+	return e
+}
+
+// Engines returns the types of encoders that a config can name.
+func Engines() []string {
+	names := make([]string, len(engines))
+	for i, e := range engines {
+		names[i] = e.name
+	}
+	return names
+}
+
+func findEngine(name string) (engine, error) {
+	for _, e := range engines {
+		if e.name == name {
+			return e, nil
+		}
+	}
+	all := strings.Join(Engines(), ", ")
+	if name == "" {
+		return engine{}, errors.New("no type is given, there is " + all)
+	}
+	return engine{}, fmt.Errorf("unknown type %q, there is %s", name, all)
+}
+
+// model makes the model of an encoder's section. What is wrong is reported,
+// and the embedded model stands in for the checks to come.
+func (y *yamlConfig) model(s *section, outer *section) encode.Model {
+	var typ string
+	s.text("type", &typ)
+	e, err := findEngine(typ)
+	if err != nil {
+		y.d.fail(cmp.Or(s.vals["type"], s.at(outer)), "%s: %w", s.name("type"), err)
+		return static.Default()
+	}
+	options := map[string]any{}
+	for _, key := range e.keys {
+		if n := s.get(key); n != nil {
+			var v any
+			if err := n.Decode(&v); err != nil {
+				y.d.fail(n, "%s: %w", s.name(key), err)
+				return static.Default()
+			}
+			options[key] = v
+		}
+	}
+	text, err := json.Marshal(options)
+	if err == nil {
+		var m encode.Model
+		if m, err = e.model(text, y.path); err == nil {
+			return m
+		}
+	}
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		y.d.fail(cmp.Or(s.vals[wrong.Field], s.node), "%s: want a value of type %v, not a %s", s.name(wrong.Field), wrong.Type, wrong.Value)
+	} else {
+		y.d.fail(s.node, "%s: %w", s.path, err)
+	}
+	return static.Default()
+}
+
+// modelOptions are the options by which the engine of a model can make it
+// again, in JSON.
+func modelOptions(m encode.Model) (json.RawMessage, error) {
+	if c, ok := m.(encode.Configured); ok {
+		return json.Marshal(c.Options())
+	}
+	return nil, nil
+}
