@@ -4,11 +4,15 @@ package kernels
 
 import "testing"
 
-// profiles runs a test in every numeric profile of this machine.
+// profiles runs a test on every path of this machine.
 func profiles(t *testing.T, test func(t *testing.T)) {
 	t.Helper()
-	was := fast
-	defer func() { fast = was }()
+	wasFast, wasWide := fast, wide
+	defer func() { fast, wide = wasFast, wasWide }()
+	if fast && wide {
+		t.Run("avx512", test)
+	}
+	wide = false
 	if fast {
 		t.Run("avx2", test)
 		if raceOn {
