@@ -48,6 +48,9 @@
 package kernels
 
 //go:generate go -C gen run . -set gemm -out ../tile_amd64.s -stubs ../tile_amd64.go -pkg kernels
+//go:generate go -C gen run . -set gemm512 -out ../tile512_amd64.s -stubs ../tile512_amd64.go -pkg kernels
 //go:generate go -C gen run . -set maps -out ../maps_amd64.s -stubs ../maps_amd64.go -pkg kernels
 //go:generate go -C gen run . -set reduces -out ../reduces_amd64.s -stubs ../reduces_amd64.go -pkg kernels
 //go:generate go -C gen run . -set halves -out ../halves_amd64.s -stubs ../halves_amd64.go -pkg kernels
+//go:generate go -C gen run . -set int8 -out ../bytes_amd64.s -stubs ../bytes_amd64.go -pkg kernels
+//go:generate go -C gen run . -set vnni -out ../bytes512_amd64.s -stubs ../bytes512_amd64.go -pkg kernels

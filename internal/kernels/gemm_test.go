@@ -95,8 +95,12 @@ func (m matrix) gemm(transA, transB bool, k int, alpha float32, a, b matrix, bet
 // the rows of c stays.
 func checkGemm(t *testing.T, transA, transB bool, k int, alpha float32, a, b matrix, beta float32, c matrix) {
 	t.Helper()
-	got := c.clone()
+	got, packed := c.clone(), c.clone()
 	got.gemm(transA, transB, k, alpha, a, b, beta, 1)
+	GemmPacked(transA, c.rows, alpha, a.data, a.ld, Pack(transB, k, c.cols, b.data, b.ld), beta, packed.data, c.ld, 1)
+	if !sameBits(packed.data, got.data) {
+		t.Fatal("with b packed before the bits are others")
+	}
 	for at := range c.data {
 		i, j := at/c.ld, at%c.ld
 		if j >= c.cols {
@@ -167,6 +171,22 @@ func TestGemm(t *testing.T) {
 	})
 }
 
+// TestGemmStripes: what does not fit into one stripe of packed values is
+// computed in several.
+func TestGemmStripes(t *testing.T) {
+	defer func(was int) { panelLimit = was }(panelLimit)
+	profiles(t, func(t *testing.T) {
+		r := rand.New(rand.NewPCG(7, 2))
+		for _, panelLimit = range []int{1, 500, 5000} {
+			for _, s := range [][3]int{{3, 100, 37}, {197, 83, 41}, {100, 50, 0}, {47, 5, 401}} {
+				m, n, k := s[0], s[1], s[2]
+				a, b := newMatrix(r, m, k, 1), newMatrix(r, n, k, 0)
+				checkGemm(t, false, true, k, 1.5, a, b, 0.5, newMatrix(r, m, n, 2))
+			}
+		}
+	})
+}
+
 // TestGemmBatch: a row of a product has the same bits alone, among others and
 // with fewer columns, at any place in memory.
 func TestGemmBatch(t *testing.T) {
@@ -213,9 +233,9 @@ func TestGemmWorkers(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
 	profiles(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(5, 6))
-		for _, s := range [][3]int{{401, 211, 203}, {203, 411, 209}, {3, 1501, 1003}, {1501, 2, 1003}} {
+		for _, s := range [][3]int{{401, 211, 203}, {203, 411, 209}, {3, 1501, 1003}, {1501, 2, 1003}, {230, 1100, 1003}} {
 			a, b, c := newMatrix(r, s[0], s[2], 1), newMatrix(r, s[2], s[1], 0), newMatrix(r, s[0], s[1], 2)
-			want := c.clone()
+			want, packed := c.clone(), Pack(false, s[2], s[1], b.data, b.ld)
 			want.gemm(false, false, s[2], 1, a, b, 1, 1)
 			var wg sync.WaitGroup
 			for _, workers := range []int{0, 2, 3, 7, 1000} {
@@ -224,6 +244,11 @@ func TestGemmWorkers(t *testing.T) {
 					got.gemm(false, false, s[2], 1, a, b, 1, workers)
 					if !sameBits(got.data, want.data) {
 						t.Errorf("%v: %d workers give other bits", s, workers)
+					}
+					got = c.clone()
+					GemmPacked(false, s[0], 1, a.data, a.ld, packed, 1, got.data, got.ld, workers)
+					if !sameBits(got.data, want.data) {
+						t.Errorf("%v, packed: %d workers give other bits", s, workers)
 					}
 				})
 			}

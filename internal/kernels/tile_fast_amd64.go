@@ -2,14 +2,35 @@
 
 package kernels
 
-// tile adds the product of the first rows rows of the packed panel a and the
-// 16 columns of the packed panel b over k terms to c, or to zeros.
-func tile(rows, k int, a, b, c []float32, ldc int, zero bool) {
+// tileWidth is the number of columns of the next tiles where there are cols
+// left, and tileHeight that of their rows. A tile may be wider than what is
+// left only if it is the narrowest one.
+func tileWidth(cols int) int {
+	if fast && wide && cols >= 2*tileCols {
+		return 2 * tileCols
+	}
+	return tileCols
+}
+
+func tileHeight(rows, width int) int {
+	if width > tileCols && rows >= 2*tileRows {
+		return 2 * tileRows
+	}
+	return min(rows, tileRows)
+}
+
+// tile adds the product of the first rows rows of the packed panels a and the
+// width columns of the packed panels b over k terms to c, or to zeros.
+func tile(rows, width, k int, a, b, c []float32, ldc int, zero bool) {
 	if !fast {
 		tileGo(rows, k, a, b, c, ldc, zero)
 		return
 	}
-	_, _, _ = a[tileRows*k-1], b[tileCols*k-1], c[(rows-1)*ldc+tileCols-1]
+	_, _, _ = a[ceil(rows, tileRows)*k-1], b[width*k-1], c[(rows-1)*ldc+width-1]
+	if width > tileCols {
+		wideTile(rows, k, &a[0], &b[0], &c[0], ldc, zero)
+		return
+	}
 	switch rows {
 	case 1:
 		tile1x16(k, &a[0], &b[0], &c[0], ldc, zero)
@@ -23,6 +44,25 @@ func tile(rows, k int, a, b, c []float32, ldc int, zero bool) {
 		tile5x16(k, &a[0], &b[0], &c[0], ldc, zero)
 	default:
 		tile6x16(k, &a[0], &b[0], &c[0], ldc, zero)
+	}
+}
+
+func wideTile(rows, k int, a, b, c *float32, ldc int, zero bool) {
+	switch rows {
+	case 1:
+		tile1x32(k, a, b, c, ldc, zero)
+	case 2:
+		tile2x32(k, a, b, c, ldc, zero)
+	case 3:
+		tile3x32(k, a, b, c, ldc, zero)
+	case 4:
+		tile4x32(k, a, b, c, ldc, zero)
+	case 5:
+		tile5x32(k, a, b, c, ldc, zero)
+	case 6:
+		tile6x32(k, a, b, c, ldc, zero)
+	default:
+		tile12x32(k, a, b, c, ldc, zero)
 	}
 }
 

@@ -2,7 +2,11 @@
 
 package kernels
 
-func tile(rows, k int, a, b, c []float32, ldc int, zero bool) {
+func tileWidth(int) int { return tileCols }
+
+func tileHeight(rows, _ int) int { return min(rows, tileRows) }
+
+func tile(rows, _, k int, a, b, c []float32, ldc int, zero bool) {
 	tileGo(rows, k, a, b, c, ldc, zero)
 }
 

@@ -27,25 +27,76 @@ func take(want int) int {
 	}
 }
 
-// partsEach is the number of parts that a product is cut into for each
-// goroutine, so that one that is held up leaves work to the others, and
-// leastSide the least number of rows or columns of a part: packing costs more
-// the smaller parts are.
+// workersFor is the number of goroutines that so many multiply-adds are
+// worth, at most limit, 0 for no limit.
+func workersFor(m, n, k, limit int) int {
+	want := max(1, int(min(int64(m)*int64(n)*int64(k)/small, 1<<20)))
+	if limit > 0 {
+		want = min(want, limit)
+	}
+	return want
+}
+
+// task is work that a crew shares.
+type task interface {
+	// units is the number of pieces of preparation; all are done before the
+	// first part.
+	units() int
+	prepare(unit int)
+	// extent is the number of rows or columns that are handed out in parts
+	// that begin at multiples of grain.
+	extent() (n, grain int)
+	part(s *buffers, lo, hi int)
+}
+
+// buffers are one goroutine's. They grow up to the sizes of the largest
+// blocks.
+type buffers struct {
+	panels []float32 // packed rows or columns
+	bytes  []uint8   // rounded rows, with their scales and zeros
+	scales []float32
+	zeros  []int32
+}
+
+// room is what a task needs of buffers.
+type room struct{ panels, bytes, rows int }
+
+func (s *buffers) fit(r room) {
+	s.panels, s.bytes = grown(s.panels, r.panels), grown(s.bytes, r.bytes)
+	s.scales, s.zeros = grown(s.scales, r.rows), grown(s.zeros, r.rows)
+}
+
+func grown[T any](x []T, n int) []T {
+	if n > len(x) {
+		return make([]T, n)
+	}
+	return x
+}
+
+// most is the most rows or columns of a part, and finest the number of grains
+// in the last parts.
 const (
-	partsEach = 4
-	leastSide = 128
+	most   = 192
+	finest = 4
 )
 
-// crew is a product shared among goroutines.
+// crew is a number of goroutines that share a task.
 type crew struct {
-	product
-	rows, cols int // parts in each direction
-	next       atomic.Int64
-	ids        atomic.Int64
-	buffers    []buffers // by goroutine
-	done       sync.WaitGroup
+	task     task
+	workers  int
+	unit     atomic.Int64 // the next one
+	prepared atomic.Int64
+	at       atomic.Int64 // the next part's begin
+	ids      atomic.Int64
+	buffers  []buffers // by goroutine
+	done     sync.WaitGroup
 	// work is the method value of share, kept because making one allocates.
 	work func()
+
+	// What the tasks themselves are made in.
+	product sharing
+	panels  []float32
+	bytes   byteProduct
 }
 
 func newCrew() *crew {
@@ -79,7 +130,7 @@ func hire() *crew {
 
 // dismiss keeps a crew unless there are as many as can be busy at once.
 func (w *crew) dismiss() {
-	w.product = product{}
+	w.task, w.product, w.bytes = nil, sharing{}, byteProduct{}
 	idle.Lock()
 	defer idle.Unlock()
 	if len(idle.crews) < runtime.GOMAXPROCS(0) {
@@ -87,28 +138,19 @@ func (w *crew) dismiss() {
 	}
 }
 
-// run computes the product with at most limit goroutines, 0 for no limit.
-func (g *product) run(limit int) {
-	want := int(min(int64(g.m)*int64(g.n)*int64(g.k)/small, 1<<20))
-	if limit > 0 {
-		want = min(want, limit)
-	}
-	workers := take(max(1, want))
-	defer busy.Add(int64(-workers))
-	w := hire()
-	defer w.dismiss()
-	w.product = *g
-	w.cut(workers)
+// run does a task with that many goroutines. Room is made beforehand for all
+// of them, so that what is allocated does not depend on who is faster.
+func (w *crew) run(t task, workers int, need room) {
+	w.task, w.workers = t, workers
 	for len(w.buffers) < workers {
 		w.buffers = append(w.buffers, buffers{})
 	}
-	// Whoever gets a part has room, so that what is allocated does not depend
-	// on who is faster.
-	rows, cols := ceil(g.m, tileRows)/w.rows+tileRows, ceil(g.n, tileCols)/w.cols+tileCols
 	for i := range workers {
-		w.buffers[i].fit(min(rows, g.m), min(cols, g.n), g.k)
+		w.buffers[i].fit(need)
 	}
-	w.next.Store(0)
+	w.unit.Store(0)
+	w.prepared.Store(0)
+	w.at.Store(0)
 	w.ids.Store(0)
 	w.done.Add(workers - 1)
 	for range workers - 1 {
@@ -118,41 +160,48 @@ func (g *product) run(limit int) {
 	w.done.Wait()
 }
 
-// cut chooses the parts for that many goroutines.
-func (w *crew) cut(workers int) {
-	w.rows, w.cols = 1, 1
-	if workers == 1 {
-		return
-	}
-	for w.rows*w.cols < partsEach*workers {
-		height, width := w.m/w.rows, w.n/w.cols
-		switch {
-		case max(height, width) < 2*leastSide && w.rows*w.cols >= workers:
-			return
-		case height >= width:
-			w.rows *= 2
-		default:
-			w.cols *= 2
-		}
-	}
-}
-
-// share computes parts until none is left.
+// share prepares units and then computes parts until none is left.
 func (w *crew) share() {
 	s := &w.buffers[w.ids.Add(1)-1]
+	units := w.task.units()
 	for {
-		part := int(w.next.Add(1)) - 1
-		if part >= w.rows*w.cols {
+		unit := int(w.unit.Add(1)) - 1
+		if unit >= units {
+			break
+		}
+		w.task.prepare(unit)
+		w.prepared.Add(1)
+	}
+	// Others are about to finish their last unit.
+	for int(w.prepared.Load()) < units {
+		runtime.Gosched()
+	}
+	for {
+		lo, hi, ok := w.next()
+		if !ok {
 			return
 		}
-		i0, i1 := span(w.m, tileRows, part/w.cols, w.rows)
-		j0, j1 := span(w.n, tileCols, part%w.cols, w.cols)
-		w.block(s, i0, i1, j0, j1)
+		w.task.part(s, lo, hi)
 	}
 }
 
-// span is the part-th of parts ranges of [0, n) that begin at multiples of unit.
-func span(n, unit, part, parts int) (lo, hi int) {
-	units := (n + unit - 1) / unit
-	return units * part / parts * unit, min(n, units*(part+1)/parts*unit)
+// next hands out a part: a share of what is left, so that parts become
+// smaller to the end and one that is held up leaves little to wait for.
+func (w *crew) next() (lo, hi int, ok bool) {
+	n, grain := w.task.extent()
+	for {
+		at := w.at.Load()
+		lo = int(at)
+		if lo >= n {
+			return 0, 0, false
+		}
+		size := n - lo
+		if w.workers > 1 {
+			size = max(finest*grain, min(ceil(size/(2*w.workers), grain), ceil(most, grain)))
+		}
+		hi = min(n, lo+size)
+		if w.at.CompareAndSwap(at, int64(hi)) {
+			return lo, hi, true
+		}
+	}
 }

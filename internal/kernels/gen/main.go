@@ -12,9 +12,12 @@ import (
 
 var sets = map[string]func(){
 	"gemm":    gemm,
+	"gemm512": gemm512,
 	"halves":  halves,
+	"int8":    int8s,
 	"maps":    maps,
 	"reduces": reduces,
+	"vnni":    vnni,
 }
 
 func main() {
