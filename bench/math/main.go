@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log"
 	"math/rand/v2"
+	"os"
 	"time"
 
 	"gonum.org/v1/gonum/blas"
@@ -45,7 +46,14 @@ func main() {
 	path := flag.String("openblas", "", "the shared library of OpenBLAS")
 	seconds := flag.Float64("seconds", 2, "seconds a shape")
 	alone := flag.Float64("alone", 0, "only print the products a second of one goroutine, for that long")
+	turn := flag.Float64("functions", 0, "only measure the functions named on standard input, for that many seconds each")
 	flag.Parse()
+	if *turn > 0 {
+		if err := serve(os.Stdin, os.Stdout, *turn); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	if *alone > 0 {
 		fmt.Println(rate(1, *alone))
 		return
