@@ -29,6 +29,10 @@ func (s shape) ldb() int {
 	return s.n
 }
 
+func (s shape) gflops(seconds float64) float64 {
+	return 2 * float64(s.m) * float64(s.n) * float64(s.k) / seconds / 1e9
+}
+
 // The shapes of training and encoding: m rows of k values by a k x n matrix;
 // "nt" is by a transposed n x k one, as weights are stored.
 var shapes = []shape{
@@ -76,14 +80,16 @@ func main() {
 				gonum.Implementation{}.Sgemm(blas.NoTrans, op, s.m, s.n, s.k, 1, a, s.k, b, s.ldb(), 0, c, s.n)
 			})...)
 		}
-		gflops := func(i int) float64 { return 2 * float64(s.m) * float64(s.n) * float64(s.k) / best[i] / 1e9 }
-		fmt.Printf("sgemm_%s %.1f %.1f", s.name, gflops(0), gflops(1))
+		fmt.Printf("sgemm_%s %.1f %.1f", s.name, s.gflops(best[0]), s.gflops(best[1]))
 		if s.name == "1024" {
-			fmt.Printf(" %.1f", gflops(2))
+			fmt.Printf(" %.1f", s.gflops(best[2]))
 		}
 		fmt.Println()
 	}
-	if err := pair(4, *seconds/4); err != nil {
+	if err := int8s(*seconds); err != nil {
+		log.Fatal(err)
+	}
+	if err := pair(8, *seconds/4); err != nil {
 		log.Fatal(err)
 	}
 }

@@ -27,19 +27,26 @@
 // for every value and place. A sum or an inner product of a vector has an
 // order that depends on its length alone.
 //
+// A product in 8 bits ([GemmInt8]) sums whole numbers, and rounds as its
+// comment says.
+//
 // There are two numeric profiles. With AVX2 and FMA (any amd64 processor
-// since about 2015) the results are those above, bit for bit. In the portable
-// profile, everywhere else and under the build tag purego, a multiply-add may
-// round twice, sums run from first to last, and element-wise functions are
-// those of package math, rounded.
+// since about 2015) the results are those above, bit for bit; AVX-512 is used
+// where the processor has it, and gives the same bits, since every element
+// goes through the same operations. In the portable profile, everywhere else
+// and under the build tag purego, a multiply-add may round twice, sums run
+// from first to last, and element-wise functions are those of package math,
+// rounded. Products in 8 bits have the same bits in both.
 //
 // # Goroutines
 //
 // A product that is large enough is shared among goroutines, at most the
 // limit given by the caller, and no more than there are processors that no
 // other product of this package has taken: n goroutines that each ask for a
-// product get one processor each instead of n times n goroutines. Nothing is
-// allocated once the buffers of the first products exist.
+// product get one processor each instead of n times n goroutines. One operand
+// is packed once for all of them; rows of the other are handed out in parts
+// that become smaller to the end. Nothing is allocated once the buffers of the
+// first products exist.
 //
 // # Errors
 //
