@@ -76,7 +76,7 @@ func TestWrongEmbeddings(t *testing.T) {
 		}, ErrSchema},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := setup{splits: map[string][]encode.Sample{"train": groups("a", 20, 20)}, mem: checked(t)}
+			s := setup{splits: map[string][]encode.Sample{"train": groups("a", 20, 20)}, shard: 3, mem: checked(t)}
 			s.defaults()
 			st := Memory()
 			err := s.runWith(t.Context(), st, func(g *stage.Group, in stage.Stream[arrow.Record]) stage.Stream[arrow.Record] {

@@ -147,6 +147,11 @@
 // ([ObjectSchema]) has id and input, an embedding batch ([EmbeddingSchema]) id
 // and embedding, in the same order of rows.
 //
+// Object batches are cut from a shard's objects in order: 16 times batch_size
+// of them, or the first multiple of batch_size whose inputs have 1 MiB. The
+// encode stage cuts them into batches for the encoder, by length if that is
+// not batch-invariant, so the bytes of a shard follow from its objects.
+//
 // # Ownership and concurrency
 //
 // A record batch belongs to the stage that receives it, which releases it;

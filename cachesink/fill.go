@@ -30,8 +30,9 @@ type Use struct {
 	// Cached says that embeddings are stored; otherwise the inputs are, for
 	// the encoder to read again in each epoch. Default: false.
 	Cached bool
-	// BatchSize is the number of objects in an object batch; the last batch
-	// of a shard may be smaller. Default: 32.
+	// BatchSize is the number of objects that the encoder is given at once;
+	// an object batch is a multiple of it, the last of a shard may be less.
+	// Default: 32.
 	BatchSize int
 	// FreeKeys says that the key of an object follows from its id or its
 	// place, so that no two contents can share one. Default: false.

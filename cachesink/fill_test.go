@@ -168,21 +168,41 @@ func objectBatches(t *testing.T, s setup) (batches [][]string) {
 	return batches
 }
 
-func TestBatchesStayInTheirShard(t *testing.T) {
-	s := setup{splits: map[string][]encode.Sample{"train": groups("a", 40, 20)}, shard: 8, batch: 3, mem: checked(t)}
-	var sizes []int
-	seen := map[string]bool{}
-	for _, b := range objectBatches(t, s) {
-		sizes = append(sizes, len(b))
-		for _, id := range b {
-			if seen[id] {
-				t.Fatalf("object %x comes twice", id)
-			}
-			seen[id] = true
-		}
+// TestObjectBatches: they hold 16 batches of the encoder, fewer whole ones of
+// large inputs, and never objects of two shards.
+func TestObjectBatches(t *testing.T) {
+	large := make([]encode.Sample, 7)
+	for i := range large {
+		large[i] = encode.GroupSample(encode.Text(strings.Repeat(fmt.Sprint(i), windowBytes/2)), int64(i))
 	}
-	if want := []int{3, 3, 2, 3, 3, 2, 3, 1}; !slices.Equal(sizes, want) {
-		t.Errorf("batches of %v, want %v", sizes, want)
+	for name, tc := range map[string]struct {
+		samples      []encode.Sample
+		shard, batch int
+		want         []int
+	}{
+		"small shards": {groups("a", 40, 20), 8, 3, []int{8, 8, 4}},
+		"windows":      {groups("a", 40, 20), 100, 1, []int{16, 4}},
+		"both":         {groups("a", 40, 40), 20, 1, []int{16, 4, 16, 4}},
+		"large":        {large, 100, 2, []int{2, 2, 2, 1}},
+		"larger batch": {large, 100, 3, []int{3, 3, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := setup{splits: map[string][]encode.Sample{"train": tc.samples}, shard: tc.shard, batch: tc.batch, mem: checked(t)}
+			var sizes []int
+			seen := map[string]bool{}
+			for _, b := range objectBatches(t, s) {
+				sizes = append(sizes, len(b))
+				for _, id := range b {
+					if seen[id] {
+						t.Fatalf("object %x comes twice", id)
+					}
+					seen[id] = true
+				}
+			}
+			if !slices.Equal(sizes, tc.want) {
+				t.Errorf("batches of %v, want %v", sizes, tc.want)
+			}
+		})
 	}
 }
 

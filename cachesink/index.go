@@ -50,8 +50,8 @@ func (j *shardJob) Release() {
 // Index is the stage that finds out what must be encoded. It reads sample
 // batches (see the package documentation), writes the split files, and for
 // every cached encoder emits the objects that are not stored yet, each once,
-// as object batches ([ObjectSchema]) of at most Use.BatchSize rows; a batch
-// never spans two shards. The batches of one split must come in row order
+// as object batches ([ObjectSchema]) of up to 16 times Use.BatchSize rows; a
+// batch never spans two shards. The batches of one split must come in row order
 // and without another split's between them.
 //
 // Every returned stream, by the name of its encoder, must be consumed: by an
@@ -360,11 +360,12 @@ func (f *Fill) sendShard(ctx context.Context, e *encoderFill, j *shardJob, emit 
 		})
 	} else {
 		next := j.inputs.reader()
-		for batch := range slices.Chunk(ids, e.BatchSize*idBytes) {
-			rec, err := f.objectBatch(batch, next)
+		for len(ids) > 0 {
+			rec, err := f.objectBatch(ids, e.BatchSize, next)
 			if err != nil {
 				return err
 			}
+			ids = ids[rec.NumRows()*idBytes:]
 			if err := emit(rec); err != nil {
 				return err
 			}
@@ -390,17 +391,31 @@ func (e *encoderFill) finish(p *shardPlan, s Shard) {
 	}
 }
 
-func (f *Fill) objectBatch(ids []byte, next func() ([]byte, error)) (arrow.Record, error) {
+// An object batch has the objects of windowBatches batches of an encoder, so
+// that it can put those of one length together, or fewer whole ones once their
+// inputs have windowBytes.
+const (
+	windowBatches = 16
+	windowBytes   = 1 << 20
+)
+
+// objectBatch makes the object batch of the first of the ids.
+func (f *Fill) objectBatch(ids []byte, batchSize int, next func() ([]byte, error)) (arrow.Record, error) {
 	b := array.NewRecordBuilder(f.mem, f.objects)
 	defer b.Release()
 	idCol, inCol := b.Field(0).(*array.FixedSizeBinaryBuilder), b.Field(1).(*array.BinaryBuilder)
+	rows, size := 0, 0
 	for id := range slices.Chunk(ids, idBytes) {
+		if rows == windowBatches*batchSize || rows%batchSize == 0 && size >= windowBytes {
+			break
+		}
 		input, err := next()
 		if err != nil {
 			return nil, err
 		}
 		idCol.Append(id)
 		inCol.Append(input)
+		rows, size = rows+1, size+len(input)
 	}
 	return b.NewRecord(), nil
 }

@@ -33,6 +33,8 @@
 // side key, id and canonical input. [Stage] encodes the object batches that
 // come back, with a number of workers that each open an encoder of their own
 // at their first batch; the order is kept, and the encoder writes straight
-// into the Arrow buffer. A record batch belongs to the stage that receives it.
+// into the Arrow buffer. For encoders that pad, objects of one length share a
+// batch; a [Preparing] model's inputs are made tokens or pixels on goroutines
+// of their own. A record batch belongs to the stage that receives it.
 // [Columns] encodes outside of a fill, in every epoch.
 package encode

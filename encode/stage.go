@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"runtime"
 
@@ -14,11 +15,20 @@ import (
 	"github.com/permafrost-ml/permafrost/stage"
 )
 
+// DefaultBatchSize is the default of StageOptions.BatchSize.
+const DefaultBatchSize = 32
+
 // StageOptions are the options of [Stage].
 type StageOptions struct {
 	// Workers is the number of encoders that work at once, each opened from
 	// the model on its own goroutine. Default: one per core.
 	Workers int
+	// Preparers is the number of goroutines that prepare inputs ahead of the
+	// encoders of a [Preparing] model. Default: one for four workers.
+	Preparers int
+	// BatchSize is the most objects that an encoder is given at once.
+	// Default: DefaultBatchSize.
+	BatchSize int
 	// Allocator is where the embeddings' memory comes from. Default:
 	// memory.DefaultAllocator.
 	Allocator memory.Allocator
@@ -38,17 +48,59 @@ var (
 // fixed_size_list<float32>[Dim]. The encoder writes straight into the Arrow
 // buffer. Encoders are opened when the first batch comes, not before, and
 // closed when the stage ends.
+//
+// An object batch is cut into batches of BatchSize for the encoders. Where the
+// encoder is not batch-invariant, since it pads its inputs to the longest one,
+// they are of rows of about one size: the rows of each object batch, sorted by
+// falling size, are cut. So an embedding depends on its object batch alone.
 func Stage(g *stage.Group, in stage.Stream[arrow.Record], name string, m Model, opts StageOptions) stage.Stream[arrow.Record] {
 	if opts.Workers == 0 {
 		opts.Workers = runtime.GOMAXPROCS(0)
 	}
+	if opts.Preparers == 0 {
+		opts.Preparers = (opts.Workers + 3) / 4
+	}
+	if opts.BatchSize == 0 {
+		opts.BatchSize = DefaultBatchSize
+	}
 	if opts.Allocator == nil {
 		opts.Allocator = memory.DefaultAllocator
 	}
+	m = Unwrap(m)
+	jobs := stage.Process(g, prepareStage(g, in, name, m, opts.Preparers), "batches of "+name,
+		(&cutter{model: m, size: opts.BatchSize, mem: opts.Allocator}).cut)
 	open := func(ctx context.Context, worker int) (*worker, error) {
 		return openWorker(ctx, m, worker, opts.Allocator)
 	}
-	return stage.OrderedWorkers(g, in, "encode "+name, opts.Workers, open, encodeBatch, (*worker).close)
+	done := stage.OrderedWorkers(g, jobs, "encode "+name, opts.Workers, open, func(ctx context.Context, w *worker, j *job) (*encoded, error) {
+		j, err := w.encodeJob(ctx, j)
+		if err != nil {
+			return nil, err
+		}
+		return &encoded{j, w.schema}, nil
+	}, (*worker).close)
+	return stage.Process(g, done, "embeddings of "+name, join)
+}
+
+// encoded is a job that is done.
+type encoded struct {
+	*job
+	schema *arrow.Schema
+}
+
+// join emits the embeddings of windows, whose jobs come in order.
+func join(_ context.Context, in iter.Seq[*encoded], emit func(arrow.Record) error) error {
+	for j := range in {
+		var err error
+		if j.last {
+			err = emit(j.w.embeddings(j.schema))
+		}
+		j.Release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // worker is an opened encoder with its schema.
@@ -57,7 +109,10 @@ type worker struct {
 	dim    int
 	mem    memory.Allocator
 	schema *arrow.Schema
-	inputs []Input
+	// What one batch needs, kept for the next.
+	inputs   []Input
+	prepared [][]byte
+	scratch  []float32
 }
 
 func openWorker(ctx context.Context, m Model, n int, mem memory.Allocator) (*worker, error) {
@@ -82,21 +137,6 @@ func openWorker(ctx context.Context, m Model, n int, mem memory.Allocator) (*wor
 
 func (w *worker) close() error { return w.enc.Close() }
 
-// encodeBatch encodes one object batch, which it releases.
-func encodeBatch(ctx context.Context, w *worker, rec arrow.Record) (arrow.Record, error) {
-	defer rec.Release()
-	ids, inputs, err := objects(rec)
-	if err != nil {
-		return nil, err
-	}
-	col, err := w.encode(ctx, inputs)
-	if err != nil {
-		return nil, err
-	}
-	defer col.Release()
-	return array.NewRecord(w.schema, []arrow.Array{ids, col}, rec.NumRows()), nil
-}
-
 // objects returns the columns of an object batch.
 func objects(rec arrow.Record) (ids *array.FixedSizeBinary, inputs *array.Binary, err error) {
 	for i, f := range rec.Schema().Fields() {
@@ -116,32 +156,40 @@ func objects(rec arrow.Record) (ids *array.FixedSizeBinary, inputs *array.Binary
 	return ids, inputs, nil
 }
 
-// encode returns the embeddings of a column of canonical inputs.
-func (w *worker) encode(ctx context.Context, inputs *array.Binary) (arrow.Array, error) {
-	n := inputs.Len()
-	w.inputs = w.inputs[:0]
-	for i := range n {
+// parseInputs appends the values of a column of canonical inputs.
+func parseInputs(dst []Input, inputs *array.Binary) ([]Input, error) {
+	for i := range inputs.Len() {
 		in, err := ParseInput(inputs.Value(i))
 		if err != nil {
 			return nil, err
 		}
-		w.inputs = append(w.inputs, in)
+		dst = append(dst, in)
+	}
+	return dst, nil
+}
+
+// encode returns the embeddings of a column of canonical inputs.
+func (w *worker) encode(ctx context.Context, inputs *array.Binary) (_ arrow.Array, err error) {
+	n := inputs.Len()
+	if w.inputs, err = parseInputs(w.inputs[:0], inputs); err != nil {
+		return nil, err
 	}
 	buf := memory.NewResizableBuffer(w.mem)
 	defer buf.Release()
 	buf.Resize(n * w.dim * 4)
-	vecs := arrow.Float32Traits.CastFromBytes(buf.Bytes())[:n*w.dim]
-	if err := w.enc.Encode(ctx, w.inputs, vecs); err != nil {
-		return nil, fmt.Errorf("encode %d objects: %w", n, err)
+	if err := w.run(ctx, arrow.Float32Traits.CastFromBytes(buf.Bytes())[:n*w.dim], false); err != nil {
+		return nil, err
 	}
-	if i := notFinite(vecs); i >= 0 {
-		return nil, fmt.Errorf("%w: value %d of the embedding of %q", ErrNotFinite, i%w.dim, cut(w.inputs[i/w.dim].Text()))
-	}
-	vals := array.NewData(arrow.PrimitiveTypes.Float32, n*w.dim, []*memory.Buffer{nil, buf}, nil, 0, 0)
+	return listOf(w.schema, buf, n), nil
+}
+
+// listOf is the column of n embeddings in a buffer.
+func listOf(schema *arrow.Schema, buf *memory.Buffer, n int) arrow.Array {
+	vals := array.NewData(arrow.PrimitiveTypes.Float32, buf.Len()/4, []*memory.Buffer{nil, buf}, nil, 0, 0)
 	defer vals.Release()
-	list := array.NewData(w.schema.Field(1).Type, n, []*memory.Buffer{nil}, []arrow.ArrayData{vals}, 0, 0)
+	list := array.NewData(schema.Field(1).Type, n, []*memory.Buffer{nil}, []arrow.ArrayData{vals}, 0, 0)
 	defer list.Release()
-	return array.MakeFromData(list), nil
+	return array.MakeFromData(list)
 }
 
 // notFinite returns the index of the first NaN or infinity, -1 for none.

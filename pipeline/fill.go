@@ -186,7 +186,7 @@ func (p *Pipeline[Row]) fillSplits(ctx context.Context, encoders []encoder, plan
 			continue
 		}
 		recs := encode.Stage(g, objects[e.name], e.name, e.model, encode.StageOptions{
-			Workers: p.cfg.Cache.workers(), Allocator: p.cfg.Allocator,
+			Workers: p.cfg.Cache.workers(), BatchSize: e.use.BatchSize, Allocator: p.cfg.Allocator,
 		})
 		f.Write(g, e.name, recs)
 	}

@@ -61,7 +61,7 @@ func Texts() []encode.Input {
 type Violation struct {
 	// Rule is the short name of the rule: "spec", "open", "encode", "dim",
 	// "dst", "finite", "deterministic", "instances", "batch_invariant",
-	// "empty_batch", "input", "kept", "cancel", "concurrent" or "close"; for a
+	// "prepared", "empty_batch", "input", "kept", "cancel", "concurrent" or "close"; for a
 	// panic also "output" or "edges", the group of checks that it ended.
 	Rule string
 	// Detail says what was seen.
@@ -112,6 +112,7 @@ var rules = []rule{
 	{"output", (*checker).output},
 	{"deterministic", (*checker).deterministic},
 	{"batch_invariant", (*checker).batchInvariant},
+	{"prepared", (*checker).prepared},
 	{"edges", (*checker).edges},
 	{"cancel", (*checker).cancel},
 	{"concurrent", (*checker).concurrent},

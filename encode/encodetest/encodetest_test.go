@@ -287,3 +287,42 @@ func named(err error, rule string) bool {
 	}
 	return false
 }
+
+// preparing is a toy that prepares inputs by its own rule.
+type preparing struct {
+	*toy
+	prepare func(in encode.Input) []byte
+}
+
+func (m preparing) OpenPreparer(context.Context, int) (encode.Preparer, error) { return m, nil }
+
+func (m preparing) Prepare(dst []byte, in encode.Input) ([]byte, int, error) {
+	b := m.prepare(in)
+	return append(dst, b...), len(b), nil
+}
+
+func (preparing) Close() error { return nil }
+
+func (m preparing) Open(ctx context.Context, worker int) (encode.Encoder, error) {
+	enc, err := m.toy.Open(ctx, worker)
+	return preparedToy{enc}, err
+}
+
+type preparedToy struct{ encode.Encoder }
+
+func (e preparedToy) EncodePrepared(ctx context.Context, batch [][]byte, dst []float32) error {
+	inputs := make([]encode.Input, len(batch))
+	for i, b := range batch {
+		inputs[i] = encode.Input{encode.TextValue(string(b))}
+	}
+	return e.Encode(ctx, inputs, dst)
+}
+
+// TestPreparedInputsAreChecked: what is prepared must give the same bits.
+func TestPreparedInputsAreChecked(t *testing.T) {
+	encodetest.Run(t, preparing{&toy{}, func(in encode.Input) []byte { return []byte(in.Text()) }}, encodetest.Options{})
+	lossy := preparing{&toy{}, func(in encode.Input) []byte { return []byte(strings.ToLower(in.Text())) }}
+	if err := encodetest.Check(t.Context(), lossy, encodetest.Options{}); !named(err, "prepared") {
+		t.Errorf("Check gives %v, want a violation of prepared", err)
+	}
+}

@@ -159,6 +159,45 @@ func (c *checker) batchInvariant(ctx context.Context) {
 	})
 }
 
+// prepared: a model that prepares inputs gives the same bits for them.
+func (c *checker) prepared(ctx context.Context) {
+	m, ok := encode.Unwrap(c.model).(encode.Preparing)
+	if !ok {
+		return
+	}
+	p, err := m.OpenPreparer(ctx, 0)
+	if err != nil {
+		c.failf("prepared", "open: %v", err)
+		return
+	}
+	defer func() {
+		if err := p.Close(); err != nil {
+			c.failf("close", "the preparer: %v", err)
+		}
+	}()
+	batch := make([][]byte, len(c.opts.Inputs))
+	for i, in := range c.opts.Inputs {
+		if batch[i], _, err = p.Prepare(nil, in); err != nil {
+			c.failf("prepared", "input %.60q: %v", in.Text(), err)
+			return
+		}
+	}
+	c.with(ctx, 0, func(enc encode.Encoder) {
+		pe, ok := enc.(encode.PreparedEncoder)
+		if !ok {
+			c.failf("prepared", "the encoder is no encode.PreparedEncoder")
+			return
+		}
+		want, ok := c.encode(ctx, enc, c.opts.Inputs, 0)
+		got := make([]float32, len(batch)*enc.Dim())
+		if err := pe.EncodePrepared(ctx, batch, got); err != nil {
+			c.failf("prepared", "%v", err)
+		} else if ok {
+			c.same("prepared", "prepared", c.opts.Inputs, got, want, enc.Dim())
+		}
+	})
+}
+
 // edges: an empty batch is fine, and dst is not kept.
 func (c *checker) edges(ctx context.Context) {
 	c.with(ctx, 0, func(enc encode.Encoder) {
