@@ -48,7 +48,7 @@ func (b *inputBatch) Release() { b.rec.Release() }
 type window struct {
 	refs   atomic.Int64 // the jobs that are left
 	ids    arrow.Array  // of its rows; owned
-	batch  *inputBatch // owned through record
+	batch  *inputBatch  // owned through record
 	record arrow.Record
 	buf    *memory.Buffer
 	vecs   []float32
@@ -66,8 +66,8 @@ func (w *window) release() {
 type job struct {
 	w     *window
 	rows  []int // of the object batch
-	order bool // the window has these rows alone, in this order
-	last  bool // of its window
+	order bool  // the window has these rows alone, in this order
+	last  bool  // of its window
 }
 
 // Release gives up the job's share of its window.
