@@ -260,3 +260,29 @@ func TestDeclared(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestPrompt(t *testing.T) {
+	o := Record(map[string]Value{"text": TextValue("{T}"), "title": TextValue("ti")})
+	for _, tc := range []struct {
+		reads  Reads
+		prompt string
+		want   string
+	}{
+		{Reads{}, "", "{T}"},
+		{Reads{}, "query: ", "query: {T}"},
+		{Reads{Field: "title"}, "a {text} }{ ", "a {text} }{ ti"},
+		{Reads{Template: "{title}: {text}"}, "{", "{ti: {T}"},
+	} {
+		r, err := tc.reads.Prompt(tc.prompt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := r.Input(o)
+		if err != nil || in.Text() != tc.want || r.Validate() != nil {
+			t.Errorf("%v with %q reads %q, %v; want %q", tc.reads, tc.prompt, in.Text(), err, tc.want)
+		}
+	}
+	if r, err := (Reads{Fields: []string{"title"}}).Prompt("x"); err == nil {
+		t.Errorf("a prompt before fields gives %v", r)
+	}
+}

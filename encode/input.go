@@ -137,6 +137,22 @@ func (r Reads) Validate() error {
 	return err
 }
 
+// Prompt is r with a text before what it reads, which becomes a template. It
+// is an error where r reads several fields.
+func (r Reads) Prompt(text string) (Reads, error) {
+	if text == "" {
+		return r, nil
+	}
+	if len(r.Fields) > 0 {
+		return r, errors.New("a prompt goes before one text: declare a template instead of fields")
+	}
+	rest := r.Template
+	if rest == "" {
+		rest = "{" + r.field() + "}"
+	}
+	return Reads{Template: strings.NewReplacer("{", "{{", "}", "}}").Replace(text) + rest}, nil
+}
+
 // String is the canonical form of the declaration, for fingerprints of
 // splits and for messages.
 func (r Reads) String() string {

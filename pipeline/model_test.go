@@ -14,6 +14,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/encode/bert"
 	"github.com/permafrost-ml/permafrost/encode/static"
 	"github.com/permafrost-ml/permafrost/pipeline"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
@@ -249,5 +250,32 @@ func TestRunsAreReproducible(t *testing.T) {
 	}
 	if of(2) == first {
 		t.Error("the seed changes nothing")
+	}
+}
+
+// TestModelMakesItsEncoderAgain: the output folder of a pipeline with a model
+// directory is all that Load needs.
+func TestModelMakesItsEncoderAgain(t *testing.T) {
+	options := bert.Options{Dir: "../encode/bert/testdata/bert", MaxLength: 9}
+	_, dir := trained(t, func(cfg *pipeline.Config[row]) {
+		cfg.Encoders = pipeline.Encoders{"one": encode.Reading(options.Model(), encode.Reads{Template: "query: {text}"})}
+	})
+	m := loadModel(t, dir)
+	if vecs, err := m.Encode(t.Context(), questions(3)); err != nil || m.Dim() != 24 || len(vecs) != 3 {
+		t.Errorf("%d embeddings of dimension %d, %v", len(vecs), m.Dim(), err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(text), `"max_length": 9`, `"max_length": 10`, 1)
+	if changed == string(text) {
+		t.Fatalf("the option is not in %s", text)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(changed), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pipeline.Load(dir); !errors.Is(err, pipeline.ErrEncoder) {
+		t.Errorf("a changed option gives %v, want ErrEncoder", err)
 	}
 }

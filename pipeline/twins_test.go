@@ -9,6 +9,7 @@ import (
 
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/encode/bert"
 	"github.com/permafrost-ml/permafrost/encode/static"
 	"github.com/permafrost-ml/permafrost/pipeline"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
@@ -89,7 +90,8 @@ func twinConfig(dir string) pipeline.Config[row] {
 	}
 }
 
-func twins() []twin {
+func twins(t testing.TB) []twin {
+	t.Helper()
 	sample := func(change func(r row, s *pipeline.Sample)) func(c *pipeline.Config[row]) {
 		return func(c *pipeline.Config[row]) {
 			before := c.Sample
@@ -104,6 +106,10 @@ func twins() []twin {
 		return func(c *pipeline.Config[row]) {
 			c.Encoders = pipeline.Encoders{"enc": encode.Reading(static.Default(), r)}
 		}
+	}
+	tinyBERT, err := filepath.Abs("../encode/bert/testdata/bert")
+	if err != nil {
+		t.Fatal(err)
 	}
 	return []twin{
 		{"everything", nil, func(*pipeline.Config[row]) {}},
@@ -144,6 +150,26 @@ func twins() []twin {
 			"a template",
 			map[string]string{"  enc": `{type: static, template: "query: {text}"}`},
 			reads(encode.Reads{Template: "query: {text}"}),
+		},
+		{
+			"a prompt",
+			map[string]string{"  enc": `{type: static, prompt: "{q} is: "}`},
+			reads(encode.Reads{Template: "{{q}} is: {text}"}),
+		},
+		{
+			"a prompt before a template",
+			map[string]string{"  enc": `{type: static, prompt: "query: ", template: "<{text}>"}`},
+			reads(encode.Reads{Template: "query: <{text}>"}),
+		},
+		{
+			"a model directory",
+			map[string]string{"  enc": "{type: bert, model: " + tinyBERT + ", max_length: 16, pooling: cls, normalize: false, truncate_dim: 8, device: cpu, precision: float32}"},
+			func(c *pipeline.Config[row]) {
+				no := false
+				c.Encoders = pipeline.Encoders{"enc": bert.Options{
+					Dir: tinyBERT, MaxLength: 16, Pooling: "cls", Normalize: &no, TruncateDim: 8, Device: "cpu", Precision: "float32",
+				}.Model()}
+			},
 		},
 		{
 			"two encoders",
@@ -208,7 +234,7 @@ func twins() []twin {
 // TestTwins: the same pipeline in Go and in YAML gives the same plan, bytes,
 // weights and metrics, also where an option is left out in both.
 func TestTwins(t *testing.T) {
-	for _, tw := range twins() {
+	for _, tw := range twins(t) {
 		t.Run(tw.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()

@@ -287,8 +287,16 @@ func (y *yamlConfig) encoders(s *section) {
 		e.text("input", &r.Field)
 		r.Fields = e.texts("fields")
 		e.text("template", &r.Template)
+		var prompt string
+		e.text("prompt", &prompt)
 		e.end()
-		if err := y.readable(r); err != nil {
+		err := r.Validate()
+		if err == nil {
+			if r, err = r.Prompt(prompt); err == nil {
+				err = y.readable(r)
+			}
+		}
+		if err != nil {
 			y.d.fail(e.at(s), "encoders.%s: %w", name, err)
 		}
 		y.c.Encoders[name] = encode.Reading(m, r)

@@ -8,10 +8,14 @@ import (
 )
 
 // unicodeData is what the reference does to each code point;
-// tools/distill/unicode_tables.py writes it and tells its layout.
+// tools/distill/unicode_tables.py writes it and tells its layout. casedData
+// is the same without taking off case and accents.
 //
 //go:embed unicode.bin
 var unicodeData string
+
+//go:embed cased.bin
+var casedData string
 
 // Classes of code points; an entry of classFirst or more is the number of a
 // replacement plus classFirst.

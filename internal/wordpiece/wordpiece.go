@@ -1,22 +1,25 @@
 package wordpiece
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
 
 // Version names what texts become: it changes when the ids of any text do.
-const Version = "bert-uncased-wordpiece-1"
+// CasedVersion is that of tokenizers with [Options].Cased.
+const (
+	Version      = "bert-uncased-wordpiece-1"
+	CasedVersion = "bert-cased-wordpiece-1"
+)
 
 // maxWord is the longest word, in characters after normalization, that is
 // split into pieces; longer ones are unknown.
 const maxWord = 100
-
-// specials are the texts that become a token of their own before anything
-// else is done.
-var specials = [...]string{"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
 
 // Tokenizer turns texts into token ids. It is immutable and safe for
 // concurrent use. For BERT's vocabulary of 30,522 tokens it holds about 1 MB.
@@ -24,15 +27,31 @@ type Tokenizer struct {
 	vocab    vocabulary
 	chars    charTable
 	ascii    [utf8.RuneSelf]byte
-	specials []special
+	specials []Special
+	starts   string // the first bytes of the specials
 	unk      int32
 	cls      int32
 	sep      int32
 }
 
-type special struct {
-	text string
-	id   int32
+// Special is a text that becomes a token of its own before anything else is
+// done.
+type Special struct {
+	Text string
+	ID   int32
+}
+
+// Options are what WordPiece models of one vocabulary differ by.
+type Options struct {
+	// Cased keeps upper case and accents: the normalizer of the reference
+	// with lowercase and strip_accents off. Default: an uncased model.
+	Cased bool
+	// Unknown is the token of unknown words. Default: "[UNK]".
+	Unknown string
+	// Specials are the special tokens; they need not be in the vocabulary.
+	// At one place the longest is found. Default: those of "[PAD]", "[UNK]",
+	// "[CLS]", "[SEP]" and "[MASK]" that the vocabulary has.
+	Specials []Special
 }
 
 // Codes of ASCII characters that are no part of a word; others have their
@@ -44,35 +63,51 @@ const (
 	asciiCodes
 )
 
-// New returns a tokenizer for a vocabulary; a token's id is its index.
-// A token that continues a word starts with "##". The vocabulary must have
-// "[UNK]", and neither an empty token nor one twice.
-func New(vocab []string) (*Tokenizer, error) {
-	t := &Tokenizer{unk: -1, cls: -1, sep: -1}
+// New returns a tokenizer for a vocabulary of an uncased BERT; a token's id is
+// its index. A token that continues a word starts with "##". The vocabulary
+// must have "[UNK]", and neither an empty token nor one twice.
+func New(vocab []string) (*Tokenizer, error) { return NewWith(vocab, Options{}) }
+
+// NewWith is [New] for models with other options.
+func NewWith(vocab []string, o Options) (*Tokenizer, error) {
+	t := &Tokenizer{unk: -1, cls: -1, sep: -1, specials: slices.Clone(o.Specials)}
 	var err error
 	if t.vocab, err = newVocabulary(vocab); err != nil {
 		return nil, err
 	}
-	if t.chars, err = newCharTable(unicodeData); err != nil {
+	tables := unicodeData
+	if o.Cased {
+		tables = casedData
+	}
+	if t.chars, err = newCharTable(tables); err != nil {
 		return nil, err
 	}
-	for _, text := range specials {
-		id, ok := t.vocab.find(startSeed, text)
-		if !ok {
-			continue
+	id := func(text string) int32 {
+		if id, ok := t.vocab.find(startSeed, text); ok {
+			return id
 		}
-		t.specials = append(t.specials, special{text, id})
-		switch text {
-		case "[UNK]":
-			t.unk = id
-		case "[CLS]":
-			t.cls = id
-		case "[SEP]":
-			t.sep = id
+		return -1
+	}
+	unknown := cmp.Or(o.Unknown, "[UNK]")
+	t.unk, t.cls, t.sep = id(unknown), id("[CLS]"), id("[SEP]")
+	if t.unk < 0 {
+		return nil, fmt.Errorf("the vocabulary has no %s", unknown)
+	}
+	if o.Specials == nil {
+		for _, text := range []string{"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"} {
+			if id := id(text); id >= 0 {
+				t.specials = append(t.specials, Special{text, id})
+			}
 		}
 	}
-	if t.unk < 0 {
-		return nil, errors.New("the vocabulary has no [UNK]")
+	slices.SortStableFunc(t.specials, func(a, b Special) int { return len(b.Text) - len(a.Text) })
+	for _, s := range t.specials {
+		if s.Text == "" || s.ID < 0 || s.Text[0] >= utf8.RuneSelf {
+			return nil, fmt.Errorf("special token %q of id %d: want a text that begins with an ASCII character, and no id below 0", s.Text, s.ID)
+		}
+		if strings.IndexByte(t.starts, s.Text[0]) < 0 {
+			t.starts += s.Text[:1]
+		}
 	}
 	for c := range t.ascii {
 		switch e := t.chars.entry(rune(c)); {
@@ -106,20 +141,29 @@ func (t *Tokenizer) ID(token string) (int32, bool) {
 // Append appends the ids of text's tokens to dst, without [CLS] and [SEP]
 // around them. It allocates nothing but what dst needs to grow.
 func (t *Tokenizer) Append(dst []int32, text string) []int32 {
-	for strings.IndexByte(text, '[') >= 0 {
-		at, found := len(text), special{}
+	return t.AppendLimit(dst, text, math.MaxInt)
+}
+
+// AppendLimit is Append for the first limit tokens. It reads no more of the
+// text than it needs.
+func (t *Tokenizer) AppendLimit(dst []int32, text string, limit int) []int32 {
+	end := len(dst) + max(0, min(limit, math.MaxInt-len(dst)))
+	for len(dst) < end && strings.ContainsAny(text, t.starts) {
+		at, found := len(text), Special{}
 		for _, s := range t.specials {
-			if i := strings.Index(text[:min(len(text), at+len(s.text))], s.text); i >= 0 && i < at {
+			if i := strings.Index(text[:min(len(text), at+len(s.Text))], s.Text); i >= 0 && i < at {
 				at, found = i, s
 			}
 		}
-		if found.text == "" {
+		if found.Text == "" {
 			break
 		}
-		dst = append(t.appendPlain(dst, text[:at]), found.id)
-		text = text[at+len(found.text):]
+		if dst = t.appendPlain(dst, text[:at], end); len(dst) < end {
+			dst = append(dst, found.ID)
+		}
+		text = text[at+len(found.Text):]
 	}
-	return t.appendPlain(dst, text)
+	return t.appendPlain(dst, text, end)
 }
 
 // AppendBracketed appends [CLS], the ids of text's tokens, [SEP].
@@ -147,9 +191,13 @@ type word struct {
 
 func (w *word) reset() { w.n, w.runes, w.fence = 0, 0, 0 }
 
-func (t *Tokenizer) appendPlain(dst []int32, s string) []int32 {
+// appendPlain appends the tokens of a text without specials until dst has end.
+func (t *Tokenizer) appendPlain(dst []int32, s string, end int) []int32 {
 	var w word
 	for i := 0; i < len(s); {
+		if len(dst) >= end { // what is in dst is of finished words
+			return dst[:end]
+		}
 		c := s[i]
 		if c >= utf8.RuneSelf {
 			r, size := utf8.DecodeRuneInString(s[i:])
@@ -172,7 +220,8 @@ func (t *Tokenizer) appendPlain(dst []int32, s string) []int32 {
 			w.runes++
 		}
 	}
-	return t.flush(dst, &w)
+	dst = t.flush(dst, &w)
+	return dst[:min(len(dst), end)]
 }
 
 // appendRune handles a character as the normalizer meets it. Invalid UTF-8

@@ -14,7 +14,7 @@ import (
 
 	"gorgonia.org/tensor"
 
-	"github.com/permafrost-ml/permafrost/pipeline/head/safetensors"
+	"github.com/permafrost-ml/permafrost/internal/safetensors"
 )
 
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }

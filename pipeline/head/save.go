@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
-	"github.com/permafrost-ml/permafrost/pipeline/head/safetensors"
+	"github.com/permafrost-ml/permafrost/internal/safetensors"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
 )
 

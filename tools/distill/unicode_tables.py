@@ -1,11 +1,13 @@
-"""Writes internal/wordpiece/unicode.bin: what the reference tokenizer does to each code point.
+"""Writes internal/wordpiece/unicode.bin and cased.bin: what the reference tokenizer does to each code point.
 
 The tables are found by asking the reference (Python tokenizers, the version
 pinned in requirements.txt) about all 1,112,064 code points, so they follow
 its Unicode versions, which are older than Go's and differ between its
 normalizer and its pre-tokenizer.
 
-usage: python unicode_tables.py OUTPUT
+usage: python unicode_tables.py OUTPUT [--cased]
+
+With --cased the reference keeps case and accents.
 
 Layout, little endian: five uint32 (the lengths in bytes of what follows),
 then stage1 (a byte per block of 128 code points), stage2 (uint16 per code
@@ -20,6 +22,8 @@ import struct
 import sys
 import unicodedata
 
+from tokenizers.normalizers import BertNormalizer
+
 import minilm
 
 WORD, DROP, BREAK, SPACE, PUNCT, ALONE, MARK, HANGUL = range(8)
@@ -27,18 +31,21 @@ FIRST, SET_OFF = 16, 0x8000
 BLOCK = 128
 
 
-def main(output: str) -> None:
+def main(output: str, cased: bool) -> None:
     tok = minilm.tokenizer()
+    if cased:
+        tok.normalizer = BertNormalizer(lowercase=False, strip_accents=False)
     normal = tok.normalizer.normalize_str
     points = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
     after = {c: normal("a" + chr(c) + "a")[1:-1] for c in points}
 
     # Marks that stay in the text and are moved by canonical ordering. One of
     # a high and one of a low class, to see which classes others have.
-    kept = [c for c in points if unicodedata.combining(chr(c)) and chr(c) in after[c]]
+    # Nothing is reordered where accents stay.
+    kept = [c for c in points if not cased and unicodedata.combining(chr(c)) and chr(c) in after[c]]
     moved = [c for c in kept if any(moves(normal, c, d) or moves(normal, d, c) for d in kept)]
-    high = next(c for c in moved if unicodedata.combining(chr(c)) == 226)
-    low = next(c for c in moved if unicodedata.combining(chr(c)) == 216)
+    high = next((c for c in moved if unicodedata.combining(chr(c)) == 226), None)
+    low = next((c for c in moved if unicodedata.combining(chr(c)) == 216), None)
     for c in moved:
         for d in moved:
             want = unicodedata.combining(chr(c)) > unicodedata.combining(chr(d))
@@ -50,11 +57,11 @@ def main(output: str) -> None:
         s = after[c]
         if s == "":
             # A mark of class 0 that is removed after the ordering still ends a run of marks.
-            through = normal("a" + chr(high) + chr(c) + chr(low)) == "a" + chr(low) + chr(high)
+            through = cased or normal("a" + chr(high) + chr(c) + chr(low)) == "a" + chr(low) + chr(high)
             table[c] = DROP if through else BREAK
         elif s == " ":
             table[c] = SPACE
-        elif 0xAC00 <= c <= 0xD7A3:
+        elif 0xAC00 <= c <= 0xD7A3 and not cased:
             if s != unicodedata.normalize("NFD", chr(c)):
                 raise SystemExit(f"{c:x} is not decomposed by rule")
             table[c] = HANGUL
@@ -89,4 +96,4 @@ def moves(normal, c: int, d: int) -> bool:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], "--cased" in sys.argv[2:])

@@ -8,6 +8,10 @@ it through bytes.decode("utf-8", "replace"); the ids include [CLS] and [SEP].
 The file also holds one SHA-256 for all code points: over the ids, each as four
 bytes little endian, of "a" + c + "B" for c from U+0000 to U+10FFFF without the
 surrogates, [CLS] and [SEP] included.
+
+cased.json is of a small model that keeps case and accents: its vocabulary, one
+SHA-256 over the ids of all strings of vectors.json, and one for all code
+points, both as above.
 """
 
 import base64
@@ -18,6 +22,8 @@ import pathlib
 import random
 import struct
 import sys
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 import minilm
 
@@ -125,6 +131,27 @@ def mixed(rng: random.Random) -> str:
     return "".join(out)
 
 
+def cased() -> Tokenizer:
+    """A tokenizer that keeps case and accents, with pieces of one character."""
+    brackets = ["[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [chr(c) for c in range(0x21, 0x7F)] + list("éÉßжЖ中한e\u0301ﬁ😀")
+    vocab = list(dict.fromkeys(brackets + pieces + ["##" + p for p in pieces]))
+    tok = Tokenizer(models.WordPiece({t: i for i, t in enumerate(vocab)}, unk_token="[UNK]"))
+    tok.normalizer = normalizers.BertNormalizer(lowercase=False)
+    tok.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tok.add_special_tokens(brackets)
+    tok.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    return tok
+
+
+def digest(tok: Tokenizer, texts) -> str:
+    h = hashlib.sha256()
+    for text in texts:
+        ids = tok.encode(text).ids
+        h.update(struct.pack(f"<{len(ids)}i", *ids))
+    return h.hexdigest()
+
+
 def main(folder: str) -> None:
     tok = minilm.tokenizer()
     rng = random.Random(1)
@@ -134,14 +161,17 @@ def main(folder: str) -> None:
     cases = [
         {"text": base64.b64encode(b).decode(), "ids": tok.encode(b.decode("utf-8", "replace")).ids} for b in raw
     ]
-    points = hashlib.sha256()
-    for c in range(0x110000):
-        if not 0xD800 <= c < 0xE000:
-            ids = tok.encode("a" + chr(c) + "B").ids
-            points.update(struct.pack(f"<{len(ids)}i", *ids))
+    points = ["a" + chr(c) + "B" for c in range(0x110000) if not 0xD800 <= c < 0xE000]
     out = pathlib.Path(folder)
     lines = ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases)
-    (out / "vectors.json").write_text(f'{{"code_points":"{points.hexdigest()}","cases":[\n{lines}\n]}}\n')
+    (out / "vectors.json").write_text(f'{{"code_points":"{digest(tok, points)}","cases":[\n{lines}\n]}}\n')
+    tok = cased()
+    small = {
+        "vocab": sorted(tok.get_vocab(), key=tok.get_vocab().get),
+        "code_points": digest(tok, points),
+        "cases": digest(tok, [b.decode("utf-8", "replace") for b in raw]),
+    }
+    (out / "cased.json").write_text(json.dumps(small) + "\n")
     vocab = (minilm.model_dir() / "vocab.txt").read_bytes()
     (out / "vocab.txt.gz").write_bytes(gzip.compress(vocab, 9, mtime=0))
     print(len(cases), "cases")

@@ -1,7 +1,8 @@
-// Package safetensors writes and reads named float32 tensors in the
-// safetensors format: the length of a JSON header (8 bytes, little endian),
-// the header, which gives every tensor's dtype, shape and place, and then
-// the values, little endian and without gaps.
+// Package safetensors writes and reads named tensors in the safetensors
+// format: the length of a JSON header (8 bytes, little endian), the header,
+// which gives every tensor's dtype, shape and place, and then the values,
+// little endian and without gaps. [Write] and [Read] are for files of float32
+// tensors, [File] is for picking tensors of several dtypes.
 package safetensors
 
 import (
@@ -32,6 +33,14 @@ const (
 	// chunk is the number of values converted at a time.
 	chunk = 4096
 )
+
+// widths are the bytes of one value, by dtype.
+var widths = map[string]int64{
+	"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+	"U16": 2, "I16": 2, "F16": 2, "BF16": 2,
+	"U32": 4, "I32": 4, "F32": 4,
+	"U64": 8, "I64": 8, "F64": 8,
+}
 
 // entry is a tensor's place in the header. Its offsets are in bytes from
 // the end of the header.
@@ -104,8 +113,8 @@ func appendField(dst []byte, name string, value any) []byte {
 }
 
 // ErrFormat is returned, wrapped, for data that are no valid safetensors
-// file of float32 tensors.
-var ErrFormat = errors.New("not a valid safetensors file of float32 tensors")
+// file.
+var ErrFormat = errors.New("not a valid safetensors file")
 
 func malformed(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrFormat, fmt.Sprintf(format, args...))
@@ -122,6 +131,11 @@ func Read(r io.Reader, dst func(name string, shape []int) ([]float32, error)) (m
 	entries, metadata, err := readHeader(r)
 	if err != nil {
 		return nil, err
+	}
+	for _, e := range entries {
+		if e.DType != dtype {
+			return nil, malformed("tensor %q is of dtype %q", e.name, e.DType)
+		}
 	}
 	buf := make([]byte, 4*chunk)
 	for _, e := range entries {
@@ -185,15 +199,16 @@ func readHeader(r io.Reader) ([]entry, map[string]string, error) {
 	var at int64
 	for _, e := range entries {
 		n, err := values(e.Shape)
+		width := widths[e.DType]
 		switch {
-		case e.DType != dtype:
+		case width == 0:
 			return nil, nil, malformed("tensor %q is of dtype %q", e.name, e.DType)
 		case err != nil:
 			return nil, nil, malformed("tensor %q: %v", e.name, err)
-		case e.Offsets[0] != at || e.Offsets[1]-at != 4*n:
-			return nil, nil, malformed("tensor %q of shape %v lies at %v where %v was to be", e.name, e.Shape, e.Offsets, [2]int64{at, at + 4*n})
+		case e.Offsets[0] != at || e.Offsets[1]-at != width*n || e.Offsets[1] < at:
+			return nil, nil, malformed("tensor %q of shape %v lies at %v where %v was to be", e.name, e.Shape, e.Offsets, [2]int64{at, at + width*n})
 		}
-		at += 4 * n
+		at += width * n
 	}
 	return entries, metadata, nil
 }
@@ -244,8 +259,8 @@ func values(shape []int) (int64, error) {
 		if s < 0 {
 			return 0, fmt.Errorf("shape %v has a size below 0", shape)
 		}
-		// 2^60 values are 2^62 bytes, so that offsets never overflow.
-		if s > 0 && n > (1<<60)/int64(s) {
+		// 2^58 values are at most 2^61 bytes, so that offsets never overflow.
+		if s > 0 && n > (1<<58)/int64(s) {
 			return 0, fmt.Errorf("shape %v is too large", shape)
 		}
 		n *= int64(s)

@@ -1,0 +1,115 @@
+package bert
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/permafrost-ml/permafrost/encode"
+)
+
+// settings are the effective options of an encoder.
+type settings struct {
+	maxLength int
+	pooling   []string
+	normalize *bool
+	dim       int // of the result
+	width     int // of the widest vector behind the layers
+}
+
+// encoder is one worker's view of a network, with its own memory.
+type encoder struct {
+	settings
+	net     *network
+	release func()
+
+	ids     []int32
+	ends    []int
+	scratch scratch
+	vec     [2][]float32
+}
+
+// Dim implements [encode.Encoder].
+func (e *encoder) Dim() int { return e.dim }
+
+// Encode implements [encode.Encoder]. It reads the text of its inputs;
+// several values are joined by a space.
+func (e *encoder) Encode(ctx context.Context, batch []encode.Input, dst []float32) error {
+	if len(dst) != len(batch)*e.dim {
+		return fmt.Errorf("encode %d texts: room for %d values, want %d", len(batch), len(dst), len(batch)*e.dim)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// A pass takes texts as long as they fit; the one that no longer does
+	// goes to the front of the next.
+	done, pending := 0, 0
+	e.ids, e.ends = e.ids[:0], e.ends[:0]
+	for i, in := range batch {
+		from := len(e.ids)
+		text := in.Text()
+		if e.net.prompt != "" {
+			text = e.net.prompt + text
+		}
+		e.ids = e.net.tokens.append(e.ids, text, e.maxLength)
+		if from > 0 && len(e.ids) > passTokens {
+			if err := e.pass(ctx, e.ids[:from], e.ends, dst[done*e.dim:i*e.dim]); err != nil {
+				return err
+			}
+			done, pending = i, copy(e.ids, e.ids[from:])
+			e.ids, e.ends = e.ids[:pending], e.ends[:0]
+		}
+		e.ends = append(e.ends, len(e.ids))
+	}
+	return e.pass(ctx, e.ids, e.ends, dst[done*e.dim:])
+}
+
+// pass encodes the texts whose ids lie end to end.
+func (e *encoder) pass(ctx context.Context, ids []int32, ends []int, dst []float32) error {
+	if len(ends) == 0 {
+		return nil
+	}
+	if err := e.net.forward(ctx, &e.scratch, ids, ends); err != nil {
+		return err
+	}
+	h, start := e.net.arch.hidden, 0
+	for i, end := range ends {
+		e.finish(dst[i*e.dim:(i+1)*e.dim], e.scratch.x[start*h:end*h])
+		start = end
+	}
+	return nil
+}
+
+// finish makes a text's embedding of its tokens' rows.
+func (e *encoder) finish(dst, rows []float32) {
+	h := e.net.arch.hidden
+	a, b := e.vec[0], e.vec[1]
+	x := a[:h*len(e.pooling)]
+	for i, mode := range e.pooling {
+		pool(mode, x[i*h:(i+1)*h], rows)
+	}
+	maps := e.net.dense
+	for _, s := range e.net.steps {
+		if s.dense == nil {
+			if e.normalize == nil || *e.normalize {
+				normalize(x)
+			}
+			continue
+		}
+		y := b[:s.dense.out]
+		maps[0].apply(y, x, 1)
+		s.dense.act.apply(y, e.scratch.spare)
+		maps = maps[1:]
+		a, b, x = b, a, y
+	}
+	copy(dst, x)
+	if e.normalize != nil && *e.normalize {
+		normalize(dst)
+	}
+}
+
+// Close implements [encode.Encoder].
+func (e *encoder) Close() error {
+	e.ids, e.scratch = nil, scratch{}
+	e.release()
+	return nil
+}

@@ -1,0 +1,151 @@
+package bert
+
+import (
+	"context"
+	"math"
+
+	"github.com/permafrost-ml/permafrost/internal/kernels"
+)
+
+// passTokens is how many tokens go through the layers at once, unless one
+// text alone has more: enough that the products' speed has levelled off, few
+// enough that what lies between them stays in the caches.
+const passTokens = 512
+
+// scratch is the memory of a pass. It grows to the largest pass.
+type scratch struct {
+	x      []float32 // tokens rows of hidden values
+	wide   []float32 // rows of queries, keys and values, or of the intermediate layer
+	spare  []float32 // as large as wide: the heads' output, or an activation's scratch
+	scores []float32 // attention of one head over one text
+	bias   []float32 // of relative positions: for each head, by distance
+}
+
+func grown(x []float32, n int) []float32 {
+	if n > cap(x) {
+		return make([]float32, n)
+	}
+	return x[:n]
+}
+
+// forward runs the layers over texts whose ids lie end to end; ends[i] is
+// where text i ends. The result, a row of hidden values per token, is in s.x.
+func (n *network) forward(ctx context.Context, s *scratch, ids []int32, ends []int) error {
+	a, tokens := n.arch, len(ids)
+	h := a.hidden
+	s.x = grown(s.x, tokens*h)
+	n.embed(s.x, ids, ends)
+	width := max(3*h, a.intermediate)
+	s.wide, s.spare = grown(s.wide, tokens*width), grown(s.spare, tokens*width)
+	longest := 0
+	start := 0
+	for _, end := range ends {
+		longest = max(longest, end-start)
+		start = end
+	}
+	s.scores = grown(s.scores, longest*longest)
+	if n.relative != nil {
+		n.relativeBias(s, longest)
+	}
+	for i := range n.layers {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		l := &n.layers[i]
+		qkv, heads := s.wide[:tokens*3*h], s.spare[:tokens*h]
+		l.qkv.apply(qkv, s.x, tokens)
+		start := 0
+		for _, end := range ends {
+			n.attend(s, heads[start*h:end*h], qkv[start*3*h:end*3*h], end-start, longest)
+			start = end
+		}
+		l.attention.add(s.x, heads, tokens)
+		l.norm1.apply(s.x)
+		up := s.wide[:tokens*a.intermediate]
+		l.up.apply(up, s.x, tokens)
+		a.act.apply(up, s.spare)
+		l.down.add(s.x, up, tokens)
+		l.norm2.apply(s.x)
+	}
+	return nil
+}
+
+// embed writes the sum of word, position and type of each token, normalized.
+func (n *network) embed(x []float32, ids []int32, ends []int) {
+	h, at := n.arch.hidden, 0
+	for _, end := range ends {
+		place := n.arch.firstPos
+		for ; at < end; at++ {
+			row, p := x[at*h:(at+1)*h], place
+			if int(ids[at]) == n.arch.padding {
+				p = n.arch.padding
+			} else {
+				place++
+			}
+			copy(row, n.words[int(ids[at])*h:])
+			kernels.Axpy(1, n.places[p*h:(p+1)*h], row)
+		}
+	}
+	n.embedding.apply(x)
+}
+
+// attend writes the attention of one text of that many tokens to out, all
+// heads side by side. In a row of qkv are the queries of all heads, then the
+// keys, then the values.
+func (n *network) attend(s *scratch, out, qkv []float32, tokens, longest int) {
+	h, d := n.arch.hidden, n.arch.head()
+	scale := float32(1 / math.Sqrt(float64(d)))
+	scores := s.scores[:tokens*tokens]
+	for at := 0; at < h; at += d {
+		q, k, v := qkv[at:], qkv[h+at:], qkv[2*h+at:]
+		beta := float32(0)
+		if n.relative != nil {
+			// The bias is a function of key minus query.
+			bias := s.bias[at/d*(2*longest-1):][:2*longest-1]
+			for i := range tokens {
+				copy(scores[i*tokens:(i+1)*tokens], bias[longest-1-i:])
+			}
+			beta = 1
+		}
+		kernels.Gemm(false, true, tokens, tokens, d, scale, q, 3*h, k, 3*h, beta, scores, tokens, 1)
+		for i := range tokens {
+			row := scores[i*tokens : (i+1)*tokens]
+			kernels.Softmax(row, row)
+		}
+		kernels.Gemm(false, false, tokens, d, tokens, 1, scores, tokens, v, 3*h, 0, out[at:], h, 1)
+	}
+}
+
+// relativeBias writes, for each head, the bias of a key that lies distance
+// tokens behind the query to column distance + longest - 1.
+func (n *network) relativeBias(s *scratch, longest int) {
+	heads, width := n.arch.heads, 2*longest-1
+	s.bias = grown(s.bias, heads*width)
+	for i := range width {
+		row := n.relative[bucket(i-(longest-1), n.arch.buckets)*heads:][:heads]
+		for head, v := range row {
+			s.bias[head*width+i] = v
+		}
+	}
+}
+
+// bucket is the class of a relative position, key minus query: half of the
+// buckets are for keys behind the query. In each half, half of the buckets
+// are for one distance each, the others for distances up to 128 that grow
+// exponentially.
+func bucket(distance, buckets int) int {
+	const farthest = 128
+	half := buckets / 2
+	base, exact := 0, half/2
+	if distance > 0 {
+		base = half
+	} else {
+		distance = -distance
+	}
+	if distance < exact {
+		return base + distance
+	}
+	// In float32, where the reference rounds too.
+	log := float32(math.Log(float64(float32(distance)/float32(exact)))) / float32(math.Log(float64(farthest)/float64(exact)))
+	return base + min(exact+int(log*float32(half-exact)), half-1)
+}
