@@ -17,7 +17,7 @@ func int8s(seconds float64) error {
 			return err
 		}
 		best := race(seconds,
-			func() { kernels.GemmInt8(s.m, a, s.k, narrow, c, s.n, 1) },
+			func() { kernels.GemmInt8(s.m, a, s.k, narrow, false, c, s.n, 1) },
 			func() { kernels.GemmPacked(false, s.m, 1, a, s.k, wide, 0, c, s.n, 1) })
 		fmt.Printf("int8_%s %.1f %.1f\n", s.name, s.gflops(best[0]), s.gflops(best[1]))
 	}

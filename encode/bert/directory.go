@@ -17,6 +17,7 @@ type directory struct {
 	prompt      string // before each text
 	pooling     []string
 	steps       []step // behind pooling
+	precision   string // of the products of layers
 }
 
 // step is a Dense or a Normalize module.

@@ -1,6 +1,7 @@
 package bert
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -50,7 +51,7 @@ func (m *model) spec(ctx context.Context) (encode.Spec, error) {
 		{Name: "pooling", Value: strings.Join(s.pooling, "+")},
 		{Name: "normalization", Value: "model"},
 		{Name: "truncate_dim", Value: "none"},
-		{Name: "compute_dtype", Value: "float32"},
+		{Name: "compute_dtype", Value: d.precision},
 		{Name: "provider", Value: "native " + kernels.Profile()},
 	}
 	set := func(name, value string) {
@@ -101,6 +102,7 @@ func (m *model) read() (*directory, settings, error) {
 	if err != nil {
 		return nil, settings{}, err
 	}
+	d.precision = cmp.Or(o.Precision, precisionFloat32)
 	s := settings{maxLength: d.maxLength, pooling: d.pooling, normalize: o.Normalize}
 	if o.MaxLength > 0 {
 		if o.MaxLength > d.arch.maxTokens() {

@@ -29,12 +29,19 @@ type Options struct {
 	// steps, so that the result has length 1 only with Normalize. Default:
 	// all.
 	TruncateDim int `json:"truncate_dim,omitempty"`
-	// Precision is that of the computation: "float32". Default: "float32".
+	// Precision is that of the layers' products: "float32", or "int8", which
+	// is faster and less exact (see the package comment). It is part of the
+	// fingerprint. Default: "float32".
 	Precision string `json:"precision,omitempty"`
 	// Device is where it runs: "auto" or "cpu", which are the same here.
 	// Default: "auto".
 	Device string `json:"device,omitempty"`
 }
+
+const (
+	precisionFloat32 = "float32"
+	precisionInt8    = "int8"
+)
 
 // Model returns the model of a directory with its own settings.
 func Model(dir string) encode.Model { return Options{Dir: dir}.Model() }
@@ -61,9 +68,9 @@ func (o Options) Validate() error {
 		return fmt.Errorf("pooling: %q is none of mean, cls, max", o.Pooling)
 	}
 	switch o.Precision {
-	case "", "float32":
+	case "", precisionFloat32, precisionInt8:
 	default:
-		return fmt.Errorf("precision: %q is not available, there is float32", o.Precision)
+		return fmt.Errorf("precision: %q is none of %s, %s", o.Precision, precisionFloat32, precisionInt8)
 	}
 	switch o.Device {
 	case "", "auto", "cpu":

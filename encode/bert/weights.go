@@ -17,8 +17,9 @@ import (
 // linear is a learned affine map of rows: y = x·Wᵀ + b.
 type linear struct {
 	in, out int
-	weight  []float32 // out rows of in values
-	bias    []float32 // out values, nil for none
+	weight  *kernels.Packed     // Wᵀ
+	bytes   *kernels.PackedInt8 // Wᵀ in 8 bits, in place of weight
+	bias    []float32           // out values, nil for none
 }
 
 // apply writes the map of rows rows of x to y. Rows lie end to end.
@@ -46,7 +47,11 @@ func (l *linear) add(y, x []float32, rows int) {
 
 // multiply adds x·Wᵀ to y.
 func (l *linear) multiply(y, x []float32, rows int) {
-	kernels.Gemm(false, true, rows, l.out, l.in, 1, x, l.in, l.weight, l.in, 1, y, l.out, 1)
+	if l.bytes != nil {
+		kernels.GemmInt8(rows, x, l.in, l.bytes, true, y, l.out, 1)
+		return
+	}
+	kernels.GemmPacked(false, rows, 1, x, l.in, l.weight, 1, y, l.out, 1)
 }
 
 // norm is a layer normalization.
@@ -103,7 +108,7 @@ func load(ctx context.Context, d *directory) (*network, error) {
 	if err := set.strip(a.family.prefix, "embeddings.word_embeddings.weight"); err != nil {
 		return nil, err
 	}
-	t := &taker{ctx: ctx, set: set}
+	t := &taker{ctx: ctx, set: set, int8: d.precision == precisionInt8}
 	// All shapes are looked at before any value is read.
 	for _, t.dry = range []bool{true, false} {
 		n.take(t)
@@ -331,10 +336,11 @@ func (s *tensors) unused() error {
 
 // taker takes tensors out of a set until the first error.
 type taker struct {
-	ctx context.Context
-	set *tensors
-	dry bool // only look at the shapes
-	err error
+	ctx  context.Context
+	set  *tensors
+	dry  bool // only look at the shapes
+	int8 bool // round the weights of linear maps to 8 bits
+	err  error
 }
 
 // tensor returns the values of a tensor of that shape, nil on a dry run.
@@ -388,17 +394,25 @@ func (t *taker) linear(in, out int, bias bool, names ...string) linear {
 	if t.err != nil || t.dry {
 		return l
 	}
-	l.weight = make([]float32, l.in*l.out)
+	weight := make([]float32, l.in*l.out)
 	if bias {
 		l.bias = make([]float32, l.out)
 	}
 	for i, name := range names {
-		if t.read(l.weight[i*in*out:(i+1)*in*out], name+".weight"); t.err == nil && bias {
+		if t.read(weight[i*in*out:(i+1)*in*out], name+".weight"); t.err == nil && bias {
 			t.read(l.bias[i*out:(i+1)*out], name+".bias")
 		}
 		if t.err != nil {
-			break
+			return l
 		}
+	}
+	if !t.int8 {
+		l.weight = kernels.Pack(true, l.in, l.out, weight, l.in)
+		return l
+	}
+	var err error
+	if l.bytes, err = kernels.PackInt8(true, l.in, l.out, weight, l.in); err != nil {
+		t.err = fmt.Errorf("%s: the tensor %q: %w", weightsFile, names[0]+".weight", err)
 	}
 	return l
 }

@@ -5,49 +5,49 @@
 package kernels
 
 // bytes1x32 writes the product of 1 rows of bytes, lda bytes apart, and 32 packed columns over 4·steps terms to c,
-// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j].
+// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j]. With add it adds it to what is there.
 //
 //go:noescape
-func bytes1x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+func bytes1x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 
 // bytes2x32 writes the product of 2 rows of bytes, lda bytes apart, and 32 packed columns over 4·steps terms to c,
-// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j].
+// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j]. With add it adds it to what is there.
 //
 //go:noescape
-func bytes2x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+func bytes2x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 
 // bytes3x32 writes the product of 3 rows of bytes, lda bytes apart, and 32 packed columns over 4·steps terms to c,
-// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j].
+// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j]. With add it adds it to what is there.
 //
 //go:noescape
-func bytes3x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+func bytes3x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 
 // bytes4x32 writes the product of 4 rows of bytes, lda bytes apart, and 32 packed columns over 4·steps terms to c,
-// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j].
+// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j]. With add it adds it to what is there.
 //
 //go:noescape
-func bytes4x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+func bytes4x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 
 // bytes5x32 writes the product of 5 rows of bytes, lda bytes apart, and 32 packed columns over 4·steps terms to c,
-// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j].
+// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j]. With add it adds it to what is there.
 //
 //go:noescape
-func bytes5x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+func bytes5x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 
 // bytes6x32 writes the product of 6 rows of bytes, lda bytes apart, and 32 packed columns over 4·steps terms to c,
-// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j].
+// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j]. With add it adds it to what is there.
 //
 //go:noescape
-func bytes6x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+func bytes6x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 
 // bytes7x32 writes the product of 7 rows of bytes, lda bytes apart, and 32 packed columns over 4·steps terms to c,
-// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j].
+// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j]. With add it adds it to what is there.
 //
 //go:noescape
-func bytes7x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+func bytes7x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 
 // bytes8x32 writes the product of 8 rows of bytes, lda bytes apart, and 32 packed columns over 4·steps terms to c,
-// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j].
+// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j]. With add it adds it to what is there.
 //
 //go:noescape
-func bytes8x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+func bytes8x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)

@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func bytes1x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+// func bytes1x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX512F, AVX512VNNI
-TEXT ·bytes1x32(SB), NOSPLIT, $0-80
+TEXT ·bytes1x32(SB), NOSPLIT, $0-81
 	MOVQ   steps+0(FP), AX
 	MOVQ   a+8(FP), CX
 	MOVQ   lda+16(FP), DX
@@ -35,6 +35,7 @@ loop:
 	MOVQ         c+64(FP), SI
 	MOVQ         ldc+72(FP), DI
 	SHLQ         $0x02, DI
+	MOVB         add+80(FP), DI
 	VPBROADCASTD (CX), Z2
 	VBROADCASTSS (AX), Z3
 	VPMULLD      (BX), Z2, Z4
@@ -42,19 +43,26 @@ loop:
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z3, Z0, Z0
 	VMULPS       (DX), Z0, Z0
-	VMOVUPS      Z0, (SI)
 	VPMULLD      64(BX), Z2, Z4
 	VPSUBD       Z4, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z3, Z1, Z1
 	VMULPS       64(DX), Z1, Z1
-	VMOVUPS      Z1, 64(SI)
+	TESTB        DI, DI
+	JZ           store
+	MOVQ         SI, AX
+	VADDPS       (AX), Z0, Z0
+	VADDPS       64(AX), Z1, Z1
+
+store:
+	VMOVUPS Z0, (SI)
+	VMOVUPS Z1, 64(SI)
 	VZEROUPPER
 	RET
 
-// func bytes2x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+// func bytes2x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX512F, AVX512VNNI
-TEXT ·bytes2x32(SB), NOSPLIT, $0-80
+TEXT ·bytes2x32(SB), NOSPLIT, $0-81
 	MOVQ   steps+0(FP), AX
 	MOVQ   a+8(FP), CX
 	MOVQ   lda+16(FP), DX
@@ -88,6 +96,7 @@ loop:
 	MOVQ         c+64(FP), SI
 	MOVQ         ldc+72(FP), DI
 	SHLQ         $0x02, DI
+	MOVB         add+80(FP), R8
 	VPBROADCASTD (CX), Z4
 	VBROADCASTSS (AX), Z5
 	VPMULLD      (BX), Z4, Z6
@@ -95,34 +104,44 @@ loop:
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z5, Z0, Z0
 	VMULPS       (DX), Z0, Z0
-	VMOVUPS      Z0, (SI)
 	VPMULLD      64(BX), Z4, Z6
 	VPSUBD       Z6, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z5, Z1, Z1
 	VMULPS       64(DX), Z1, Z1
-	VMOVUPS      Z1, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 4(CX), Z0
-	VBROADCASTSS 4(AX), Z1
-	VPMULLD      (BX), Z0, Z4
-	VPSUBD       Z4, Z2, Z2
+	VPBROADCASTD 4(CX), Z4
+	VBROADCASTSS 4(AX), Z5
+	VPMULLD      (BX), Z4, Z6
+	VPSUBD       Z6, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
-	VMULPS       Z1, Z2, Z2
+	VMULPS       Z5, Z2, Z2
 	VMULPS       (DX), Z2, Z2
-	VMOVUPS      Z2, (SI)
-	VPMULLD      64(BX), Z0, Z4
-	VPSUBD       Z4, Z3, Z3
+	VPMULLD      64(BX), Z4, Z6
+	VPSUBD       Z6, Z3, Z3
 	VCVTDQ2PS    Z3, Z3
-	VMULPS       Z1, Z3, Z3
+	VMULPS       Z5, Z3, Z3
 	VMULPS       64(DX), Z3, Z3
-	VMOVUPS      Z3, 64(SI)
+	TESTB        R8, R8
+	JZ           store
+	MOVQ         SI, AX
+	VADDPS       (AX), Z0, Z0
+	VADDPS       64(AX), Z1, Z1
+	ADDQ         DI, AX
+	VADDPS       (AX), Z2, Z2
+	VADDPS       64(AX), Z3, Z3
+
+store:
+	VMOVUPS Z0, (SI)
+	VMOVUPS Z1, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z2, (SI)
+	VMOVUPS Z3, 64(SI)
 	VZEROUPPER
 	RET
 
-// func bytes3x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+// func bytes3x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX512F, AVX512VNNI
-TEXT ·bytes3x32(SB), NOSPLIT, $0-80
+TEXT ·bytes3x32(SB), NOSPLIT, $0-81
 	MOVQ   steps+0(FP), AX
 	MOVQ   a+8(FP), CX
 	MOVQ   lda+16(FP), DX
@@ -161,6 +180,7 @@ loop:
 	MOVQ         c+64(FP), SI
 	MOVQ         ldc+72(FP), DI
 	SHLQ         $0x02, DI
+	MOVB         add+80(FP), R8
 	VPBROADCASTD (CX), Z6
 	VBROADCASTSS (AX), Z7
 	VPMULLD      (BX), Z6, Z8
@@ -168,49 +188,62 @@ loop:
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z7, Z0, Z0
 	VMULPS       (DX), Z0, Z0
-	VMOVUPS      Z0, (SI)
 	VPMULLD      64(BX), Z6, Z8
 	VPSUBD       Z8, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z7, Z1, Z1
 	VMULPS       64(DX), Z1, Z1
-	VMOVUPS      Z1, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 4(CX), Z0
-	VBROADCASTSS 4(AX), Z1
-	VPMULLD      (BX), Z0, Z6
-	VPSUBD       Z6, Z2, Z2
+	VPBROADCASTD 4(CX), Z6
+	VBROADCASTSS 4(AX), Z7
+	VPMULLD      (BX), Z6, Z8
+	VPSUBD       Z8, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
-	VMULPS       Z1, Z2, Z2
+	VMULPS       Z7, Z2, Z2
 	VMULPS       (DX), Z2, Z2
-	VMOVUPS      Z2, (SI)
-	VPMULLD      64(BX), Z0, Z6
-	VPSUBD       Z6, Z3, Z3
+	VPMULLD      64(BX), Z6, Z8
+	VPSUBD       Z8, Z3, Z3
 	VCVTDQ2PS    Z3, Z3
-	VMULPS       Z1, Z3, Z3
+	VMULPS       Z7, Z3, Z3
 	VMULPS       64(DX), Z3, Z3
-	VMOVUPS      Z3, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 8(CX), Z0
-	VBROADCASTSS 8(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z4, Z4
+	VPBROADCASTD 8(CX), Z6
+	VBROADCASTSS 8(AX), Z7
+	VPMULLD      (BX), Z6, Z8
+	VPSUBD       Z8, Z4, Z4
 	VCVTDQ2PS    Z4, Z4
-	VMULPS       Z1, Z4, Z4
+	VMULPS       Z7, Z4, Z4
 	VMULPS       (DX), Z4, Z4
-	VMOVUPS      Z4, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z5, Z5
+	VPMULLD      64(BX), Z6, Z8
+	VPSUBD       Z8, Z5, Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       Z1, Z5, Z5
+	VMULPS       Z7, Z5, Z5
 	VMULPS       64(DX), Z5, Z5
-	VMOVUPS      Z5, 64(SI)
+	TESTB        R8, R8
+	JZ           store
+	MOVQ         SI, AX
+	VADDPS       (AX), Z0, Z0
+	VADDPS       64(AX), Z1, Z1
+	ADDQ         DI, AX
+	VADDPS       (AX), Z2, Z2
+	VADDPS       64(AX), Z3, Z3
+	ADDQ         DI, AX
+	VADDPS       (AX), Z4, Z4
+	VADDPS       64(AX), Z5, Z5
+
+store:
+	VMOVUPS Z0, (SI)
+	VMOVUPS Z1, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z2, (SI)
+	VMOVUPS Z3, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z4, (SI)
+	VMOVUPS Z5, 64(SI)
 	VZEROUPPER
 	RET
 
-// func bytes4x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+// func bytes4x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX512F, AVX512VNNI
-TEXT ·bytes4x32(SB), NOSPLIT, $0-80
+TEXT ·bytes4x32(SB), NOSPLIT, $0-81
 	MOVQ   steps+0(FP), AX
 	MOVQ   a+8(FP), CX
 	MOVQ   lda+16(FP), DX
@@ -255,6 +288,7 @@ loop:
 	MOVQ         c+64(FP), SI
 	MOVQ         ldc+72(FP), DI
 	SHLQ         $0x02, DI
+	MOVB         add+80(FP), R8
 	VPBROADCASTD (CX), Z8
 	VBROADCASTSS (AX), Z9
 	VPMULLD      (BX), Z8, Z10
@@ -262,64 +296,80 @@ loop:
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z9, Z0, Z0
 	VMULPS       (DX), Z0, Z0
-	VMOVUPS      Z0, (SI)
 	VPMULLD      64(BX), Z8, Z10
 	VPSUBD       Z10, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z9, Z1, Z1
 	VMULPS       64(DX), Z1, Z1
-	VMOVUPS      Z1, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 4(CX), Z0
-	VBROADCASTSS 4(AX), Z1
-	VPMULLD      (BX), Z0, Z8
-	VPSUBD       Z8, Z2, Z2
+	VPBROADCASTD 4(CX), Z8
+	VBROADCASTSS 4(AX), Z9
+	VPMULLD      (BX), Z8, Z10
+	VPSUBD       Z10, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
-	VMULPS       Z1, Z2, Z2
+	VMULPS       Z9, Z2, Z2
 	VMULPS       (DX), Z2, Z2
-	VMOVUPS      Z2, (SI)
-	VPMULLD      64(BX), Z0, Z8
-	VPSUBD       Z8, Z3, Z3
+	VPMULLD      64(BX), Z8, Z10
+	VPSUBD       Z10, Z3, Z3
 	VCVTDQ2PS    Z3, Z3
-	VMULPS       Z1, Z3, Z3
+	VMULPS       Z9, Z3, Z3
 	VMULPS       64(DX), Z3, Z3
-	VMOVUPS      Z3, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 8(CX), Z0
-	VBROADCASTSS 8(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z4, Z4
+	VPBROADCASTD 8(CX), Z8
+	VBROADCASTSS 8(AX), Z9
+	VPMULLD      (BX), Z8, Z10
+	VPSUBD       Z10, Z4, Z4
 	VCVTDQ2PS    Z4, Z4
-	VMULPS       Z1, Z4, Z4
+	VMULPS       Z9, Z4, Z4
 	VMULPS       (DX), Z4, Z4
-	VMOVUPS      Z4, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z5, Z5
+	VPMULLD      64(BX), Z8, Z10
+	VPSUBD       Z10, Z5, Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       Z1, Z5, Z5
+	VMULPS       Z9, Z5, Z5
 	VMULPS       64(DX), Z5, Z5
-	VMOVUPS      Z5, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 12(CX), Z0
-	VBROADCASTSS 12(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z6, Z6
+	VPBROADCASTD 12(CX), Z8
+	VBROADCASTSS 12(AX), Z9
+	VPMULLD      (BX), Z8, Z10
+	VPSUBD       Z10, Z6, Z6
 	VCVTDQ2PS    Z6, Z6
-	VMULPS       Z1, Z6, Z6
+	VMULPS       Z9, Z6, Z6
 	VMULPS       (DX), Z6, Z6
-	VMOVUPS      Z6, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z7, Z7
+	VPMULLD      64(BX), Z8, Z10
+	VPSUBD       Z10, Z7, Z7
 	VCVTDQ2PS    Z7, Z7
-	VMULPS       Z1, Z7, Z7
+	VMULPS       Z9, Z7, Z7
 	VMULPS       64(DX), Z7, Z7
-	VMOVUPS      Z7, 64(SI)
+	TESTB        R8, R8
+	JZ           store
+	MOVQ         SI, AX
+	VADDPS       (AX), Z0, Z0
+	VADDPS       64(AX), Z1, Z1
+	ADDQ         DI, AX
+	VADDPS       (AX), Z2, Z2
+	VADDPS       64(AX), Z3, Z3
+	ADDQ         DI, AX
+	VADDPS       (AX), Z4, Z4
+	VADDPS       64(AX), Z5, Z5
+	ADDQ         DI, AX
+	VADDPS       (AX), Z6, Z6
+	VADDPS       64(AX), Z7, Z7
+
+store:
+	VMOVUPS Z0, (SI)
+	VMOVUPS Z1, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z2, (SI)
+	VMOVUPS Z3, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z4, (SI)
+	VMOVUPS Z5, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z6, (SI)
+	VMOVUPS Z7, 64(SI)
 	VZEROUPPER
 	RET
 
-// func bytes5x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+// func bytes5x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX512F, AVX512VNNI
-TEXT ·bytes5x32(SB), NOSPLIT, $0-80
+TEXT ·bytes5x32(SB), NOSPLIT, $0-81
 	MOVQ   steps+0(FP), AX
 	MOVQ   a+8(FP), CX
 	MOVQ   lda+16(FP), DX
@@ -371,6 +421,7 @@ loop:
 	MOVQ         c+64(FP), SI
 	MOVQ         ldc+72(FP), DI
 	SHLQ         $0x02, DI
+	MOVB         add+80(FP), R8
 	VPBROADCASTD (CX), Z10
 	VBROADCASTSS (AX), Z11
 	VPMULLD      (BX), Z10, Z12
@@ -378,79 +429,98 @@ loop:
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z11, Z0, Z0
 	VMULPS       (DX), Z0, Z0
-	VMOVUPS      Z0, (SI)
 	VPMULLD      64(BX), Z10, Z12
 	VPSUBD       Z12, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z11, Z1, Z1
 	VMULPS       64(DX), Z1, Z1
-	VMOVUPS      Z1, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 4(CX), Z0
-	VBROADCASTSS 4(AX), Z1
-	VPMULLD      (BX), Z0, Z10
-	VPSUBD       Z10, Z2, Z2
+	VPBROADCASTD 4(CX), Z10
+	VBROADCASTSS 4(AX), Z11
+	VPMULLD      (BX), Z10, Z12
+	VPSUBD       Z12, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
-	VMULPS       Z1, Z2, Z2
+	VMULPS       Z11, Z2, Z2
 	VMULPS       (DX), Z2, Z2
-	VMOVUPS      Z2, (SI)
-	VPMULLD      64(BX), Z0, Z10
-	VPSUBD       Z10, Z3, Z3
+	VPMULLD      64(BX), Z10, Z12
+	VPSUBD       Z12, Z3, Z3
 	VCVTDQ2PS    Z3, Z3
-	VMULPS       Z1, Z3, Z3
+	VMULPS       Z11, Z3, Z3
 	VMULPS       64(DX), Z3, Z3
-	VMOVUPS      Z3, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 8(CX), Z0
-	VBROADCASTSS 8(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z4, Z4
+	VPBROADCASTD 8(CX), Z10
+	VBROADCASTSS 8(AX), Z11
+	VPMULLD      (BX), Z10, Z12
+	VPSUBD       Z12, Z4, Z4
 	VCVTDQ2PS    Z4, Z4
-	VMULPS       Z1, Z4, Z4
+	VMULPS       Z11, Z4, Z4
 	VMULPS       (DX), Z4, Z4
-	VMOVUPS      Z4, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z5, Z5
+	VPMULLD      64(BX), Z10, Z12
+	VPSUBD       Z12, Z5, Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       Z1, Z5, Z5
+	VMULPS       Z11, Z5, Z5
 	VMULPS       64(DX), Z5, Z5
-	VMOVUPS      Z5, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 12(CX), Z0
-	VBROADCASTSS 12(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z6, Z6
+	VPBROADCASTD 12(CX), Z10
+	VBROADCASTSS 12(AX), Z11
+	VPMULLD      (BX), Z10, Z12
+	VPSUBD       Z12, Z6, Z6
 	VCVTDQ2PS    Z6, Z6
-	VMULPS       Z1, Z6, Z6
+	VMULPS       Z11, Z6, Z6
 	VMULPS       (DX), Z6, Z6
-	VMOVUPS      Z6, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z7, Z7
+	VPMULLD      64(BX), Z10, Z12
+	VPSUBD       Z12, Z7, Z7
 	VCVTDQ2PS    Z7, Z7
-	VMULPS       Z1, Z7, Z7
+	VMULPS       Z11, Z7, Z7
 	VMULPS       64(DX), Z7, Z7
-	VMOVUPS      Z7, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 16(CX), Z0
-	VBROADCASTSS 16(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z8, Z8
+	VPBROADCASTD 16(CX), Z10
+	VBROADCASTSS 16(AX), Z11
+	VPMULLD      (BX), Z10, Z12
+	VPSUBD       Z12, Z8, Z8
 	VCVTDQ2PS    Z8, Z8
-	VMULPS       Z1, Z8, Z8
+	VMULPS       Z11, Z8, Z8
 	VMULPS       (DX), Z8, Z8
-	VMOVUPS      Z8, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z9, Z9
+	VPMULLD      64(BX), Z10, Z12
+	VPSUBD       Z12, Z9, Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       Z1, Z9, Z9
+	VMULPS       Z11, Z9, Z9
 	VMULPS       64(DX), Z9, Z9
-	VMOVUPS      Z9, 64(SI)
+	TESTB        R8, R8
+	JZ           store
+	MOVQ         SI, AX
+	VADDPS       (AX), Z0, Z0
+	VADDPS       64(AX), Z1, Z1
+	ADDQ         DI, AX
+	VADDPS       (AX), Z2, Z2
+	VADDPS       64(AX), Z3, Z3
+	ADDQ         DI, AX
+	VADDPS       (AX), Z4, Z4
+	VADDPS       64(AX), Z5, Z5
+	ADDQ         DI, AX
+	VADDPS       (AX), Z6, Z6
+	VADDPS       64(AX), Z7, Z7
+	ADDQ         DI, AX
+	VADDPS       (AX), Z8, Z8
+	VADDPS       64(AX), Z9, Z9
+
+store:
+	VMOVUPS Z0, (SI)
+	VMOVUPS Z1, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z2, (SI)
+	VMOVUPS Z3, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z4, (SI)
+	VMOVUPS Z5, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z6, (SI)
+	VMOVUPS Z7, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z8, (SI)
+	VMOVUPS Z9, 64(SI)
 	VZEROUPPER
 	RET
 
-// func bytes6x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+// func bytes6x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX512F, AVX512VNNI
-TEXT ·bytes6x32(SB), NOSPLIT, $0-80
+TEXT ·bytes6x32(SB), NOSPLIT, $0-81
 	MOVQ   steps+0(FP), AX
 	MOVQ   a+8(FP), CX
 	MOVQ   lda+16(FP), DX
@@ -507,6 +577,7 @@ loop:
 	MOVQ         c+64(FP), SI
 	MOVQ         ldc+72(FP), DI
 	SHLQ         $0x02, DI
+	MOVB         add+80(FP), R8
 	VPBROADCASTD (CX), Z12
 	VBROADCASTSS (AX), Z13
 	VPMULLD      (BX), Z12, Z14
@@ -514,94 +585,116 @@ loop:
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z13, Z0, Z0
 	VMULPS       (DX), Z0, Z0
-	VMOVUPS      Z0, (SI)
 	VPMULLD      64(BX), Z12, Z14
 	VPSUBD       Z14, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z13, Z1, Z1
 	VMULPS       64(DX), Z1, Z1
-	VMOVUPS      Z1, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 4(CX), Z0
-	VBROADCASTSS 4(AX), Z1
-	VPMULLD      (BX), Z0, Z12
-	VPSUBD       Z12, Z2, Z2
+	VPBROADCASTD 4(CX), Z12
+	VBROADCASTSS 4(AX), Z13
+	VPMULLD      (BX), Z12, Z14
+	VPSUBD       Z14, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
-	VMULPS       Z1, Z2, Z2
+	VMULPS       Z13, Z2, Z2
 	VMULPS       (DX), Z2, Z2
-	VMOVUPS      Z2, (SI)
-	VPMULLD      64(BX), Z0, Z12
-	VPSUBD       Z12, Z3, Z3
+	VPMULLD      64(BX), Z12, Z14
+	VPSUBD       Z14, Z3, Z3
 	VCVTDQ2PS    Z3, Z3
-	VMULPS       Z1, Z3, Z3
+	VMULPS       Z13, Z3, Z3
 	VMULPS       64(DX), Z3, Z3
-	VMOVUPS      Z3, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 8(CX), Z0
-	VBROADCASTSS 8(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z4, Z4
+	VPBROADCASTD 8(CX), Z12
+	VBROADCASTSS 8(AX), Z13
+	VPMULLD      (BX), Z12, Z14
+	VPSUBD       Z14, Z4, Z4
 	VCVTDQ2PS    Z4, Z4
-	VMULPS       Z1, Z4, Z4
+	VMULPS       Z13, Z4, Z4
 	VMULPS       (DX), Z4, Z4
-	VMOVUPS      Z4, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z5, Z5
+	VPMULLD      64(BX), Z12, Z14
+	VPSUBD       Z14, Z5, Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       Z1, Z5, Z5
+	VMULPS       Z13, Z5, Z5
 	VMULPS       64(DX), Z5, Z5
-	VMOVUPS      Z5, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 12(CX), Z0
-	VBROADCASTSS 12(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z6, Z6
+	VPBROADCASTD 12(CX), Z12
+	VBROADCASTSS 12(AX), Z13
+	VPMULLD      (BX), Z12, Z14
+	VPSUBD       Z14, Z6, Z6
 	VCVTDQ2PS    Z6, Z6
-	VMULPS       Z1, Z6, Z6
+	VMULPS       Z13, Z6, Z6
 	VMULPS       (DX), Z6, Z6
-	VMOVUPS      Z6, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z7, Z7
+	VPMULLD      64(BX), Z12, Z14
+	VPSUBD       Z14, Z7, Z7
 	VCVTDQ2PS    Z7, Z7
-	VMULPS       Z1, Z7, Z7
+	VMULPS       Z13, Z7, Z7
 	VMULPS       64(DX), Z7, Z7
-	VMOVUPS      Z7, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 16(CX), Z0
-	VBROADCASTSS 16(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z8, Z8
+	VPBROADCASTD 16(CX), Z12
+	VBROADCASTSS 16(AX), Z13
+	VPMULLD      (BX), Z12, Z14
+	VPSUBD       Z14, Z8, Z8
 	VCVTDQ2PS    Z8, Z8
-	VMULPS       Z1, Z8, Z8
+	VMULPS       Z13, Z8, Z8
 	VMULPS       (DX), Z8, Z8
-	VMOVUPS      Z8, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z9, Z9
+	VPMULLD      64(BX), Z12, Z14
+	VPSUBD       Z14, Z9, Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       Z1, Z9, Z9
+	VMULPS       Z13, Z9, Z9
 	VMULPS       64(DX), Z9, Z9
-	VMOVUPS      Z9, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 20(CX), Z0
-	VBROADCASTSS 20(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z10, Z10
+	VPBROADCASTD 20(CX), Z12
+	VBROADCASTSS 20(AX), Z13
+	VPMULLD      (BX), Z12, Z14
+	VPSUBD       Z14, Z10, Z10
 	VCVTDQ2PS    Z10, Z10
-	VMULPS       Z1, Z10, Z10
+	VMULPS       Z13, Z10, Z10
 	VMULPS       (DX), Z10, Z10
-	VMOVUPS      Z10, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z11, Z11
+	VPMULLD      64(BX), Z12, Z14
+	VPSUBD       Z14, Z11, Z11
 	VCVTDQ2PS    Z11, Z11
-	VMULPS       Z1, Z11, Z11
+	VMULPS       Z13, Z11, Z11
 	VMULPS       64(DX), Z11, Z11
-	VMOVUPS      Z11, 64(SI)
+	TESTB        R8, R8
+	JZ           store
+	MOVQ         SI, AX
+	VADDPS       (AX), Z0, Z0
+	VADDPS       64(AX), Z1, Z1
+	ADDQ         DI, AX
+	VADDPS       (AX), Z2, Z2
+	VADDPS       64(AX), Z3, Z3
+	ADDQ         DI, AX
+	VADDPS       (AX), Z4, Z4
+	VADDPS       64(AX), Z5, Z5
+	ADDQ         DI, AX
+	VADDPS       (AX), Z6, Z6
+	VADDPS       64(AX), Z7, Z7
+	ADDQ         DI, AX
+	VADDPS       (AX), Z8, Z8
+	VADDPS       64(AX), Z9, Z9
+	ADDQ         DI, AX
+	VADDPS       (AX), Z10, Z10
+	VADDPS       64(AX), Z11, Z11
+
+store:
+	VMOVUPS Z0, (SI)
+	VMOVUPS Z1, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z2, (SI)
+	VMOVUPS Z3, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z4, (SI)
+	VMOVUPS Z5, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z6, (SI)
+	VMOVUPS Z7, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z8, (SI)
+	VMOVUPS Z9, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z10, (SI)
+	VMOVUPS Z11, 64(SI)
 	VZEROUPPER
 	RET
 
-// func bytes7x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+// func bytes7x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX512F, AVX512VNNI
-TEXT ·bytes7x32(SB), NOSPLIT, $0-80
+TEXT ·bytes7x32(SB), NOSPLIT, $0-81
 	MOVQ   steps+0(FP), AX
 	MOVQ   a+8(FP), CX
 	MOVQ   lda+16(FP), DX
@@ -663,6 +756,7 @@ loop:
 	MOVQ         c+64(FP), SI
 	MOVQ         ldc+72(FP), DI
 	SHLQ         $0x02, DI
+	MOVB         add+80(FP), R8
 	VPBROADCASTD (CX), Z14
 	VBROADCASTSS (AX), Z15
 	VPMULLD      (BX), Z14, Z16
@@ -670,109 +764,134 @@ loop:
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z15, Z0, Z0
 	VMULPS       (DX), Z0, Z0
-	VMOVUPS      Z0, (SI)
 	VPMULLD      64(BX), Z14, Z16
 	VPSUBD       Z16, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z15, Z1, Z1
 	VMULPS       64(DX), Z1, Z1
-	VMOVUPS      Z1, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 4(CX), Z0
-	VBROADCASTSS 4(AX), Z1
-	VPMULLD      (BX), Z0, Z14
-	VPSUBD       Z14, Z2, Z2
+	VPBROADCASTD 4(CX), Z14
+	VBROADCASTSS 4(AX), Z15
+	VPMULLD      (BX), Z14, Z16
+	VPSUBD       Z16, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
-	VMULPS       Z1, Z2, Z2
+	VMULPS       Z15, Z2, Z2
 	VMULPS       (DX), Z2, Z2
-	VMOVUPS      Z2, (SI)
-	VPMULLD      64(BX), Z0, Z14
-	VPSUBD       Z14, Z3, Z3
+	VPMULLD      64(BX), Z14, Z16
+	VPSUBD       Z16, Z3, Z3
 	VCVTDQ2PS    Z3, Z3
-	VMULPS       Z1, Z3, Z3
+	VMULPS       Z15, Z3, Z3
 	VMULPS       64(DX), Z3, Z3
-	VMOVUPS      Z3, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 8(CX), Z0
-	VBROADCASTSS 8(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z4, Z4
+	VPBROADCASTD 8(CX), Z14
+	VBROADCASTSS 8(AX), Z15
+	VPMULLD      (BX), Z14, Z16
+	VPSUBD       Z16, Z4, Z4
 	VCVTDQ2PS    Z4, Z4
-	VMULPS       Z1, Z4, Z4
+	VMULPS       Z15, Z4, Z4
 	VMULPS       (DX), Z4, Z4
-	VMOVUPS      Z4, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z5, Z5
+	VPMULLD      64(BX), Z14, Z16
+	VPSUBD       Z16, Z5, Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       Z1, Z5, Z5
+	VMULPS       Z15, Z5, Z5
 	VMULPS       64(DX), Z5, Z5
-	VMOVUPS      Z5, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 12(CX), Z0
-	VBROADCASTSS 12(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z6, Z6
+	VPBROADCASTD 12(CX), Z14
+	VBROADCASTSS 12(AX), Z15
+	VPMULLD      (BX), Z14, Z16
+	VPSUBD       Z16, Z6, Z6
 	VCVTDQ2PS    Z6, Z6
-	VMULPS       Z1, Z6, Z6
+	VMULPS       Z15, Z6, Z6
 	VMULPS       (DX), Z6, Z6
-	VMOVUPS      Z6, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z7, Z7
+	VPMULLD      64(BX), Z14, Z16
+	VPSUBD       Z16, Z7, Z7
 	VCVTDQ2PS    Z7, Z7
-	VMULPS       Z1, Z7, Z7
+	VMULPS       Z15, Z7, Z7
 	VMULPS       64(DX), Z7, Z7
-	VMOVUPS      Z7, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 16(CX), Z0
-	VBROADCASTSS 16(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z8, Z8
+	VPBROADCASTD 16(CX), Z14
+	VBROADCASTSS 16(AX), Z15
+	VPMULLD      (BX), Z14, Z16
+	VPSUBD       Z16, Z8, Z8
 	VCVTDQ2PS    Z8, Z8
-	VMULPS       Z1, Z8, Z8
+	VMULPS       Z15, Z8, Z8
 	VMULPS       (DX), Z8, Z8
-	VMOVUPS      Z8, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z9, Z9
+	VPMULLD      64(BX), Z14, Z16
+	VPSUBD       Z16, Z9, Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       Z1, Z9, Z9
+	VMULPS       Z15, Z9, Z9
 	VMULPS       64(DX), Z9, Z9
-	VMOVUPS      Z9, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 20(CX), Z0
-	VBROADCASTSS 20(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z10, Z10
+	VPBROADCASTD 20(CX), Z14
+	VBROADCASTSS 20(AX), Z15
+	VPMULLD      (BX), Z14, Z16
+	VPSUBD       Z16, Z10, Z10
 	VCVTDQ2PS    Z10, Z10
-	VMULPS       Z1, Z10, Z10
+	VMULPS       Z15, Z10, Z10
 	VMULPS       (DX), Z10, Z10
-	VMOVUPS      Z10, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z11, Z11
+	VPMULLD      64(BX), Z14, Z16
+	VPSUBD       Z16, Z11, Z11
 	VCVTDQ2PS    Z11, Z11
-	VMULPS       Z1, Z11, Z11
+	VMULPS       Z15, Z11, Z11
 	VMULPS       64(DX), Z11, Z11
-	VMOVUPS      Z11, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 24(CX), Z0
-	VBROADCASTSS 24(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z12, Z12
+	VPBROADCASTD 24(CX), Z14
+	VBROADCASTSS 24(AX), Z15
+	VPMULLD      (BX), Z14, Z16
+	VPSUBD       Z16, Z12, Z12
 	VCVTDQ2PS    Z12, Z12
-	VMULPS       Z1, Z12, Z12
+	VMULPS       Z15, Z12, Z12
 	VMULPS       (DX), Z12, Z12
-	VMOVUPS      Z12, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z13, Z13
+	VPMULLD      64(BX), Z14, Z16
+	VPSUBD       Z16, Z13, Z13
 	VCVTDQ2PS    Z13, Z13
-	VMULPS       Z1, Z13, Z13
+	VMULPS       Z15, Z13, Z13
 	VMULPS       64(DX), Z13, Z13
-	VMOVUPS      Z13, 64(SI)
+	TESTB        R8, R8
+	JZ           store
+	MOVQ         SI, AX
+	VADDPS       (AX), Z0, Z0
+	VADDPS       64(AX), Z1, Z1
+	ADDQ         DI, AX
+	VADDPS       (AX), Z2, Z2
+	VADDPS       64(AX), Z3, Z3
+	ADDQ         DI, AX
+	VADDPS       (AX), Z4, Z4
+	VADDPS       64(AX), Z5, Z5
+	ADDQ         DI, AX
+	VADDPS       (AX), Z6, Z6
+	VADDPS       64(AX), Z7, Z7
+	ADDQ         DI, AX
+	VADDPS       (AX), Z8, Z8
+	VADDPS       64(AX), Z9, Z9
+	ADDQ         DI, AX
+	VADDPS       (AX), Z10, Z10
+	VADDPS       64(AX), Z11, Z11
+	ADDQ         DI, AX
+	VADDPS       (AX), Z12, Z12
+	VADDPS       64(AX), Z13, Z13
+
+store:
+	VMOVUPS Z0, (SI)
+	VMOVUPS Z1, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z2, (SI)
+	VMOVUPS Z3, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z4, (SI)
+	VMOVUPS Z5, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z6, (SI)
+	VMOVUPS Z7, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z8, (SI)
+	VMOVUPS Z9, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z10, (SI)
+	VMOVUPS Z11, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z12, (SI)
+	VMOVUPS Z13, 64(SI)
 	VZEROUPPER
 	RET
 
-// func bytes8x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+// func bytes8x32(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX512F, AVX512VNNI
-TEXT ·bytes8x32(SB), NOSPLIT, $0-80
+TEXT ·bytes8x32(SB), NOSPLIT, $0-81
 	MOVQ   steps+0(FP), AX
 	MOVQ   a+8(FP), CX
 	MOVQ   lda+16(FP), DX
@@ -839,6 +958,7 @@ loop:
 	MOVQ         c+64(FP), SI
 	MOVQ         ldc+72(FP), DI
 	SHLQ         $0x02, DI
+	MOVB         add+80(FP), R8
 	VPBROADCASTD (CX), Z16
 	VBROADCASTSS (AX), Z17
 	VPMULLD      (BX), Z16, Z18
@@ -846,117 +966,145 @@ loop:
 	VCVTDQ2PS    Z0, Z0
 	VMULPS       Z17, Z0, Z0
 	VMULPS       (DX), Z0, Z0
-	VMOVUPS      Z0, (SI)
 	VPMULLD      64(BX), Z16, Z18
 	VPSUBD       Z18, Z1, Z1
 	VCVTDQ2PS    Z1, Z1
 	VMULPS       Z17, Z1, Z1
 	VMULPS       64(DX), Z1, Z1
-	VMOVUPS      Z1, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 4(CX), Z0
-	VBROADCASTSS 4(AX), Z1
-	VPMULLD      (BX), Z0, Z16
-	VPSUBD       Z16, Z2, Z2
+	VPBROADCASTD 4(CX), Z16
+	VBROADCASTSS 4(AX), Z17
+	VPMULLD      (BX), Z16, Z18
+	VPSUBD       Z18, Z2, Z2
 	VCVTDQ2PS    Z2, Z2
-	VMULPS       Z1, Z2, Z2
+	VMULPS       Z17, Z2, Z2
 	VMULPS       (DX), Z2, Z2
-	VMOVUPS      Z2, (SI)
-	VPMULLD      64(BX), Z0, Z16
-	VPSUBD       Z16, Z3, Z3
+	VPMULLD      64(BX), Z16, Z18
+	VPSUBD       Z18, Z3, Z3
 	VCVTDQ2PS    Z3, Z3
-	VMULPS       Z1, Z3, Z3
+	VMULPS       Z17, Z3, Z3
 	VMULPS       64(DX), Z3, Z3
-	VMOVUPS      Z3, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 8(CX), Z0
-	VBROADCASTSS 8(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z4, Z4
+	VPBROADCASTD 8(CX), Z16
+	VBROADCASTSS 8(AX), Z17
+	VPMULLD      (BX), Z16, Z18
+	VPSUBD       Z18, Z4, Z4
 	VCVTDQ2PS    Z4, Z4
-	VMULPS       Z1, Z4, Z4
+	VMULPS       Z17, Z4, Z4
 	VMULPS       (DX), Z4, Z4
-	VMOVUPS      Z4, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z5, Z5
+	VPMULLD      64(BX), Z16, Z18
+	VPSUBD       Z18, Z5, Z5
 	VCVTDQ2PS    Z5, Z5
-	VMULPS       Z1, Z5, Z5
+	VMULPS       Z17, Z5, Z5
 	VMULPS       64(DX), Z5, Z5
-	VMOVUPS      Z5, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 12(CX), Z0
-	VBROADCASTSS 12(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z6, Z6
+	VPBROADCASTD 12(CX), Z16
+	VBROADCASTSS 12(AX), Z17
+	VPMULLD      (BX), Z16, Z18
+	VPSUBD       Z18, Z6, Z6
 	VCVTDQ2PS    Z6, Z6
-	VMULPS       Z1, Z6, Z6
+	VMULPS       Z17, Z6, Z6
 	VMULPS       (DX), Z6, Z6
-	VMOVUPS      Z6, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z7, Z7
+	VPMULLD      64(BX), Z16, Z18
+	VPSUBD       Z18, Z7, Z7
 	VCVTDQ2PS    Z7, Z7
-	VMULPS       Z1, Z7, Z7
+	VMULPS       Z17, Z7, Z7
 	VMULPS       64(DX), Z7, Z7
-	VMOVUPS      Z7, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 16(CX), Z0
-	VBROADCASTSS 16(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z8, Z8
+	VPBROADCASTD 16(CX), Z16
+	VBROADCASTSS 16(AX), Z17
+	VPMULLD      (BX), Z16, Z18
+	VPSUBD       Z18, Z8, Z8
 	VCVTDQ2PS    Z8, Z8
-	VMULPS       Z1, Z8, Z8
+	VMULPS       Z17, Z8, Z8
 	VMULPS       (DX), Z8, Z8
-	VMOVUPS      Z8, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z9, Z9
+	VPMULLD      64(BX), Z16, Z18
+	VPSUBD       Z18, Z9, Z9
 	VCVTDQ2PS    Z9, Z9
-	VMULPS       Z1, Z9, Z9
+	VMULPS       Z17, Z9, Z9
 	VMULPS       64(DX), Z9, Z9
-	VMOVUPS      Z9, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 20(CX), Z0
-	VBROADCASTSS 20(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z10, Z10
+	VPBROADCASTD 20(CX), Z16
+	VBROADCASTSS 20(AX), Z17
+	VPMULLD      (BX), Z16, Z18
+	VPSUBD       Z18, Z10, Z10
 	VCVTDQ2PS    Z10, Z10
-	VMULPS       Z1, Z10, Z10
+	VMULPS       Z17, Z10, Z10
 	VMULPS       (DX), Z10, Z10
-	VMOVUPS      Z10, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z11, Z11
+	VPMULLD      64(BX), Z16, Z18
+	VPSUBD       Z18, Z11, Z11
 	VCVTDQ2PS    Z11, Z11
-	VMULPS       Z1, Z11, Z11
+	VMULPS       Z17, Z11, Z11
 	VMULPS       64(DX), Z11, Z11
-	VMOVUPS      Z11, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 24(CX), Z0
-	VBROADCASTSS 24(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z12, Z12
+	VPBROADCASTD 24(CX), Z16
+	VBROADCASTSS 24(AX), Z17
+	VPMULLD      (BX), Z16, Z18
+	VPSUBD       Z18, Z12, Z12
 	VCVTDQ2PS    Z12, Z12
-	VMULPS       Z1, Z12, Z12
+	VMULPS       Z17, Z12, Z12
 	VMULPS       (DX), Z12, Z12
-	VMOVUPS      Z12, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z13, Z13
+	VPMULLD      64(BX), Z16, Z18
+	VPSUBD       Z18, Z13, Z13
 	VCVTDQ2PS    Z13, Z13
-	VMULPS       Z1, Z13, Z13
+	VMULPS       Z17, Z13, Z13
 	VMULPS       64(DX), Z13, Z13
-	VMOVUPS      Z13, 64(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 28(CX), Z0
-	VBROADCASTSS 28(AX), Z1
-	VPMULLD      (BX), Z0, Z2
-	VPSUBD       Z2, Z14, Z14
+	VPBROADCASTD 28(CX), Z16
+	VBROADCASTSS 28(AX), Z17
+	VPMULLD      (BX), Z16, Z18
+	VPSUBD       Z18, Z14, Z14
 	VCVTDQ2PS    Z14, Z14
-	VMULPS       Z1, Z14, Z14
+	VMULPS       Z17, Z14, Z14
 	VMULPS       (DX), Z14, Z14
-	VMOVUPS      Z14, (SI)
-	VPMULLD      64(BX), Z0, Z2
-	VPSUBD       Z2, Z15, Z15
+	VPMULLD      64(BX), Z16, Z18
+	VPSUBD       Z18, Z15, Z15
 	VCVTDQ2PS    Z15, Z15
-	VMULPS       Z1, Z15, Z15
+	VMULPS       Z17, Z15, Z15
 	VMULPS       64(DX), Z15, Z15
-	VMOVUPS      Z15, 64(SI)
+	TESTB        R8, R8
+	JZ           store
+	MOVQ         SI, AX
+	VADDPS       (AX), Z0, Z0
+	VADDPS       64(AX), Z1, Z1
+	ADDQ         DI, AX
+	VADDPS       (AX), Z2, Z2
+	VADDPS       64(AX), Z3, Z3
+	ADDQ         DI, AX
+	VADDPS       (AX), Z4, Z4
+	VADDPS       64(AX), Z5, Z5
+	ADDQ         DI, AX
+	VADDPS       (AX), Z6, Z6
+	VADDPS       64(AX), Z7, Z7
+	ADDQ         DI, AX
+	VADDPS       (AX), Z8, Z8
+	VADDPS       64(AX), Z9, Z9
+	ADDQ         DI, AX
+	VADDPS       (AX), Z10, Z10
+	VADDPS       64(AX), Z11, Z11
+	ADDQ         DI, AX
+	VADDPS       (AX), Z12, Z12
+	VADDPS       64(AX), Z13, Z13
+	ADDQ         DI, AX
+	VADDPS       (AX), Z14, Z14
+	VADDPS       64(AX), Z15, Z15
+
+store:
+	VMOVUPS Z0, (SI)
+	VMOVUPS Z1, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z2, (SI)
+	VMOVUPS Z3, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z4, (SI)
+	VMOVUPS Z5, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z6, (SI)
+	VMOVUPS Z7, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z8, (SI)
+	VMOVUPS Z9, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z10, (SI)
+	VMOVUPS Z11, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z12, (SI)
+	VMOVUPS Z13, 64(SI)
+	ADDQ    DI, SI
+	VMOVUPS Z14, (SI)
+	VMOVUPS Z15, 64(SI)
 	VZEROUPPER
 	RET

@@ -5,28 +5,28 @@
 package kernels
 
 // bytes1x16 writes the product of 1 rows of bytes, lda bytes apart, and 16 packed columns over 4·steps terms to c,
-// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j].
+// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j]. With add it adds it to what is there.
 //
 //go:noescape
-func bytes1x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+func bytes1x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 
 // bytes2x16 writes the product of 2 rows of bytes, lda bytes apart, and 16 packed columns over 4·steps terms to c,
-// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j].
+// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j]. With add it adds it to what is there.
 //
 //go:noescape
-func bytes2x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+func bytes2x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 
 // bytes3x16 writes the product of 3 rows of bytes, lda bytes apart, and 16 packed columns over 4·steps terms to c,
-// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j].
+// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j]. With add it adds it to what is there.
 //
 //go:noescape
-func bytes3x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+func bytes3x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 
 // bytes4x16 writes the product of 4 rows of bytes, lda bytes apart, and 16 packed columns over 4·steps terms to c,
-// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j].
+// whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j]. With add it adds it to what is there.
 //
 //go:noescape
-func bytes4x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+func bytes4x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 
 // spreadVec returns the least and the greatest of n values and 0, and a NaN if one is none or infinite. n is a positive multiple of 32.
 //

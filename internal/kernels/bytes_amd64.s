@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func bytes1x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+// func bytes1x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX2
-TEXT ·bytes1x16(SB), NOSPLIT, $0-80
+TEXT ·bytes1x16(SB), NOSPLIT, $0-81
 	MOVQ    steps+0(FP), AX
 	MOVQ    a+8(FP), CX
 	MOVQ    lda+16(FP), DX
@@ -36,6 +36,7 @@ loop:
 	MOVQ         c+64(FP), SI
 	MOVQ         ldc+72(FP), DI
 	SHLQ         $0x02, DI
+	MOVB         add+80(FP), DI
 	VPBROADCASTD (CX), Y2
 	VBROADCASTSS (AX), Y3
 	VPMULLD      (BX), Y2, Y4
@@ -43,13 +44,20 @@ loop:
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y3, Y0, Y0
 	VMULPS       (DX), Y0, Y0
-	VMOVUPS      Y0, (SI)
 	VPMULLD      32(BX), Y2, Y4
 	VPSUBD       Y4, Y1, Y1
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y3, Y1, Y1
 	VMULPS       32(DX), Y1, Y1
-	VMOVUPS      Y1, 32(SI)
+	TESTB        DI, DI
+	JZ           store
+	MOVQ         SI, AX
+	VADDPS       (AX), Y0, Y0
+	VADDPS       32(AX), Y1, Y1
+
+store:
+	VMOVUPS Y0, (SI)
+	VMOVUPS Y1, 32(SI)
 	VZEROUPPER
 	RET
 
@@ -63,9 +71,9 @@ DATA w00010001<>+24(SB)/4, $0x00010001
 DATA w00010001<>+28(SB)/4, $0x00010001
 GLOBL w00010001<>(SB), RODATA|NOPTR, $32
 
-// func bytes2x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+// func bytes2x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX2
-TEXT ·bytes2x16(SB), NOSPLIT, $0-80
+TEXT ·bytes2x16(SB), NOSPLIT, $0-81
 	MOVQ    steps+0(FP), AX
 	MOVQ    a+8(FP), CX
 	MOVQ    lda+16(FP), DX
@@ -104,6 +112,7 @@ loop:
 	MOVQ         c+64(FP), SI
 	MOVQ         ldc+72(FP), DI
 	SHLQ         $0x02, DI
+	MOVB         add+80(FP), R8
 	VPBROADCASTD (CX), Y4
 	VBROADCASTSS (AX), Y5
 	VPMULLD      (BX), Y4, Y6
@@ -111,34 +120,44 @@ loop:
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y5, Y0, Y0
 	VMULPS       (DX), Y0, Y0
-	VMOVUPS      Y0, (SI)
 	VPMULLD      32(BX), Y4, Y6
 	VPSUBD       Y6, Y1, Y1
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y5, Y1, Y1
 	VMULPS       32(DX), Y1, Y1
-	VMOVUPS      Y1, 32(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 4(CX), Y0
-	VBROADCASTSS 4(AX), Y1
-	VPMULLD      (BX), Y0, Y4
-	VPSUBD       Y4, Y2, Y2
+	VPBROADCASTD 4(CX), Y4
+	VBROADCASTSS 4(AX), Y5
+	VPMULLD      (BX), Y4, Y6
+	VPSUBD       Y6, Y2, Y2
 	VCVTDQ2PS    Y2, Y2
-	VMULPS       Y1, Y2, Y2
+	VMULPS       Y5, Y2, Y2
 	VMULPS       (DX), Y2, Y2
-	VMOVUPS      Y2, (SI)
-	VPMULLD      32(BX), Y0, Y4
-	VPSUBD       Y4, Y3, Y3
+	VPMULLD      32(BX), Y4, Y6
+	VPSUBD       Y6, Y3, Y3
 	VCVTDQ2PS    Y3, Y3
-	VMULPS       Y1, Y3, Y3
+	VMULPS       Y5, Y3, Y3
 	VMULPS       32(DX), Y3, Y3
-	VMOVUPS      Y3, 32(SI)
+	TESTB        R8, R8
+	JZ           store
+	MOVQ         SI, AX
+	VADDPS       (AX), Y0, Y0
+	VADDPS       32(AX), Y1, Y1
+	ADDQ         DI, AX
+	VADDPS       (AX), Y2, Y2
+	VADDPS       32(AX), Y3, Y3
+
+store:
+	VMOVUPS Y0, (SI)
+	VMOVUPS Y1, 32(SI)
+	ADDQ    DI, SI
+	VMOVUPS Y2, (SI)
+	VMOVUPS Y3, 32(SI)
 	VZEROUPPER
 	RET
 
-// func bytes3x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+// func bytes3x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX2
-TEXT ·bytes3x16(SB), NOSPLIT, $0-80
+TEXT ·bytes3x16(SB), NOSPLIT, $0-81
 	MOVQ    steps+0(FP), AX
 	MOVQ    a+8(FP), CX
 	MOVQ    lda+16(FP), DX
@@ -186,6 +205,7 @@ loop:
 	MOVQ         c+64(FP), SI
 	MOVQ         ldc+72(FP), DI
 	SHLQ         $0x02, DI
+	MOVB         add+80(FP), R8
 	VPBROADCASTD (CX), Y6
 	VBROADCASTSS (AX), Y7
 	VPMULLD      (BX), Y6, Y8
@@ -193,49 +213,62 @@ loop:
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y7, Y0, Y0
 	VMULPS       (DX), Y0, Y0
-	VMOVUPS      Y0, (SI)
 	VPMULLD      32(BX), Y6, Y8
 	VPSUBD       Y8, Y1, Y1
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y7, Y1, Y1
 	VMULPS       32(DX), Y1, Y1
-	VMOVUPS      Y1, 32(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 4(CX), Y0
-	VBROADCASTSS 4(AX), Y1
-	VPMULLD      (BX), Y0, Y6
-	VPSUBD       Y6, Y2, Y2
+	VPBROADCASTD 4(CX), Y6
+	VBROADCASTSS 4(AX), Y7
+	VPMULLD      (BX), Y6, Y8
+	VPSUBD       Y8, Y2, Y2
 	VCVTDQ2PS    Y2, Y2
-	VMULPS       Y1, Y2, Y2
+	VMULPS       Y7, Y2, Y2
 	VMULPS       (DX), Y2, Y2
-	VMOVUPS      Y2, (SI)
-	VPMULLD      32(BX), Y0, Y6
-	VPSUBD       Y6, Y3, Y3
+	VPMULLD      32(BX), Y6, Y8
+	VPSUBD       Y8, Y3, Y3
 	VCVTDQ2PS    Y3, Y3
-	VMULPS       Y1, Y3, Y3
+	VMULPS       Y7, Y3, Y3
 	VMULPS       32(DX), Y3, Y3
-	VMOVUPS      Y3, 32(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 8(CX), Y0
-	VBROADCASTSS 8(AX), Y1
-	VPMULLD      (BX), Y0, Y2
-	VPSUBD       Y2, Y4, Y4
+	VPBROADCASTD 8(CX), Y6
+	VBROADCASTSS 8(AX), Y7
+	VPMULLD      (BX), Y6, Y8
+	VPSUBD       Y8, Y4, Y4
 	VCVTDQ2PS    Y4, Y4
-	VMULPS       Y1, Y4, Y4
+	VMULPS       Y7, Y4, Y4
 	VMULPS       (DX), Y4, Y4
-	VMOVUPS      Y4, (SI)
-	VPMULLD      32(BX), Y0, Y2
-	VPSUBD       Y2, Y5, Y5
+	VPMULLD      32(BX), Y6, Y8
+	VPSUBD       Y8, Y5, Y5
 	VCVTDQ2PS    Y5, Y5
-	VMULPS       Y1, Y5, Y5
+	VMULPS       Y7, Y5, Y5
 	VMULPS       32(DX), Y5, Y5
-	VMOVUPS      Y5, 32(SI)
+	TESTB        R8, R8
+	JZ           store
+	MOVQ         SI, AX
+	VADDPS       (AX), Y0, Y0
+	VADDPS       32(AX), Y1, Y1
+	ADDQ         DI, AX
+	VADDPS       (AX), Y2, Y2
+	VADDPS       32(AX), Y3, Y3
+	ADDQ         DI, AX
+	VADDPS       (AX), Y4, Y4
+	VADDPS       32(AX), Y5, Y5
+
+store:
+	VMOVUPS Y0, (SI)
+	VMOVUPS Y1, 32(SI)
+	ADDQ    DI, SI
+	VMOVUPS Y2, (SI)
+	VMOVUPS Y3, 32(SI)
+	ADDQ    DI, SI
+	VMOVUPS Y4, (SI)
+	VMOVUPS Y5, 32(SI)
 	VZEROUPPER
 	RET
 
-// func bytes4x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)
+// func bytes4x16(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)
 // Requires: AVX, AVX2
-TEXT ·bytes4x16(SB), NOSPLIT, $0-80
+TEXT ·bytes4x16(SB), NOSPLIT, $0-81
 	MOVQ    steps+0(FP), AX
 	MOVQ    a+8(FP), CX
 	MOVQ    lda+16(FP), DX
@@ -293,6 +326,7 @@ loop:
 	MOVQ         c+64(FP), SI
 	MOVQ         ldc+72(FP), DI
 	SHLQ         $0x02, DI
+	MOVB         add+80(FP), R8
 	VPBROADCASTD (CX), Y8
 	VBROADCASTSS (AX), Y9
 	VPMULLD      (BX), Y8, Y10
@@ -300,58 +334,74 @@ loop:
 	VCVTDQ2PS    Y0, Y0
 	VMULPS       Y9, Y0, Y0
 	VMULPS       (DX), Y0, Y0
-	VMOVUPS      Y0, (SI)
 	VPMULLD      32(BX), Y8, Y10
 	VPSUBD       Y10, Y1, Y1
 	VCVTDQ2PS    Y1, Y1
 	VMULPS       Y9, Y1, Y1
 	VMULPS       32(DX), Y1, Y1
-	VMOVUPS      Y1, 32(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 4(CX), Y0
-	VBROADCASTSS 4(AX), Y1
-	VPMULLD      (BX), Y0, Y8
-	VPSUBD       Y8, Y2, Y2
+	VPBROADCASTD 4(CX), Y8
+	VBROADCASTSS 4(AX), Y9
+	VPMULLD      (BX), Y8, Y10
+	VPSUBD       Y10, Y2, Y2
 	VCVTDQ2PS    Y2, Y2
-	VMULPS       Y1, Y2, Y2
+	VMULPS       Y9, Y2, Y2
 	VMULPS       (DX), Y2, Y2
-	VMOVUPS      Y2, (SI)
-	VPMULLD      32(BX), Y0, Y8
-	VPSUBD       Y8, Y3, Y3
+	VPMULLD      32(BX), Y8, Y10
+	VPSUBD       Y10, Y3, Y3
 	VCVTDQ2PS    Y3, Y3
-	VMULPS       Y1, Y3, Y3
+	VMULPS       Y9, Y3, Y3
 	VMULPS       32(DX), Y3, Y3
-	VMOVUPS      Y3, 32(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 8(CX), Y0
-	VBROADCASTSS 8(AX), Y1
-	VPMULLD      (BX), Y0, Y2
-	VPSUBD       Y2, Y4, Y4
+	VPBROADCASTD 8(CX), Y8
+	VBROADCASTSS 8(AX), Y9
+	VPMULLD      (BX), Y8, Y10
+	VPSUBD       Y10, Y4, Y4
 	VCVTDQ2PS    Y4, Y4
-	VMULPS       Y1, Y4, Y4
+	VMULPS       Y9, Y4, Y4
 	VMULPS       (DX), Y4, Y4
-	VMOVUPS      Y4, (SI)
-	VPMULLD      32(BX), Y0, Y2
-	VPSUBD       Y2, Y5, Y5
+	VPMULLD      32(BX), Y8, Y10
+	VPSUBD       Y10, Y5, Y5
 	VCVTDQ2PS    Y5, Y5
-	VMULPS       Y1, Y5, Y5
+	VMULPS       Y9, Y5, Y5
 	VMULPS       32(DX), Y5, Y5
-	VMOVUPS      Y5, 32(SI)
-	ADDQ         DI, SI
-	VPBROADCASTD 12(CX), Y0
-	VBROADCASTSS 12(AX), Y1
-	VPMULLD      (BX), Y0, Y2
-	VPSUBD       Y2, Y6, Y6
+	VPBROADCASTD 12(CX), Y8
+	VBROADCASTSS 12(AX), Y9
+	VPMULLD      (BX), Y8, Y10
+	VPSUBD       Y10, Y6, Y6
 	VCVTDQ2PS    Y6, Y6
-	VMULPS       Y1, Y6, Y6
+	VMULPS       Y9, Y6, Y6
 	VMULPS       (DX), Y6, Y6
-	VMOVUPS      Y6, (SI)
-	VPMULLD      32(BX), Y0, Y2
-	VPSUBD       Y2, Y7, Y7
+	VPMULLD      32(BX), Y8, Y10
+	VPSUBD       Y10, Y7, Y7
 	VCVTDQ2PS    Y7, Y7
-	VMULPS       Y1, Y7, Y7
+	VMULPS       Y9, Y7, Y7
 	VMULPS       32(DX), Y7, Y7
-	VMOVUPS      Y7, 32(SI)
+	TESTB        R8, R8
+	JZ           store
+	MOVQ         SI, AX
+	VADDPS       (AX), Y0, Y0
+	VADDPS       32(AX), Y1, Y1
+	ADDQ         DI, AX
+	VADDPS       (AX), Y2, Y2
+	VADDPS       32(AX), Y3, Y3
+	ADDQ         DI, AX
+	VADDPS       (AX), Y4, Y4
+	VADDPS       32(AX), Y5, Y5
+	ADDQ         DI, AX
+	VADDPS       (AX), Y6, Y6
+	VADDPS       32(AX), Y7, Y7
+
+store:
+	VMOVUPS Y0, (SI)
+	VMOVUPS Y1, 32(SI)
+	ADDQ    DI, SI
+	VMOVUPS Y2, (SI)
+	VMOVUPS Y3, 32(SI)
+	ADDQ    DI, SI
+	VMOVUPS Y4, (SI)
+	VMOVUPS Y5, 32(SI)
+	ADDQ    DI, SI
+	VMOVUPS Y6, (SI)
+	VMOVUPS Y7, 32(SI)
 	VZEROUPPER
 	RET
 

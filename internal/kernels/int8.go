@@ -6,12 +6,14 @@ import (
 )
 
 // PackedInt8 is the second operand of products in 8 bits: a matrix whose
-// columns are rounded to whole numbers of -63 to 63, times a scale for each
-// column. It is safe for concurrent use.
+// columns are rounded to whole numbers times a scale for each column. The sizes
+// of the numbers of terms 2p and 2p+1 add up to at most 128. It is safe for
+// concurrent use.
 //
-// The bound is what makes every path agree: products of two neighbouring
-// terms with rows of 0 to 255 are summed in 16 bits by AVX2, and
-// 2·255·63 < 2^15.
+// That bound is what makes every path agree: AVX2 sums the products of two
+// neighbouring terms with bytes of 0 to 255 in 16 bits, and 255·128 < 2^15. A
+// bound for each number, 64, would make the steps of most columns half as
+// large again.
 type PackedInt8 struct {
 	k, n   int
 	panels []int8 // 16 columns a panel; four terms of a column are neighbours
@@ -19,17 +21,18 @@ type PackedInt8 struct {
 	sums   []int32 // of the columns
 }
 
-// int8Range is the greatest size of a weight, and int8Terms the most terms of
-// which the sum fits into 32 bits.
+// int8Pair is the most that the sizes of two neighbouring terms add up to,
+// and int8Terms the most terms of which the sum fits into 32 bits, also where
+// all bytes are on one side of their zero.
 const (
-	int8Range = 63
-	int8Terms = math.MaxInt32 / (255 * int8Range) / 2
+	int8Pair  = 128
+	int8Terms = math.MaxInt32 / (255 * int8Pair / 2) / 2
 )
 
 // PackInt8 rounds op(b), a matrix of k rows and n columns, and packs it, as
-// [Pack] does. Column j gets the scale max|b[p,j]|/63, and its values the
-// nearest multiples of it, ties to even. Columns must be finite, and k at most
-// 66,000; otherwise PackInt8 returns an error.
+// [Pack] does. Column j gets the scale max(|b[2p,j]| + |b[2p+1,j]|)/127, and
+// its values the nearest multiples of it, ties to even. Columns must be finite,
+// and k at most 65,000; otherwise PackInt8 returns an error.
 func PackInt8(trans bool, k, n int, b []float32, ld int) (*PackedInt8, error) {
 	rows, cols := k, n
 	if trans {
@@ -41,35 +44,48 @@ func PackInt8(trans bool, k, n int, b []float32, ld int) (*PackedInt8, error) {
 	}
 	wide, steps := ceil(n, tileCols), (k+3)/4
 	q := &PackedInt8{k: k, n: n, panels: make([]int8, wide*steps*4), scales: make([]float32, wide), sums: make([]int32, wide)}
-	at := func(p, j int) float32 {
-		if trans {
-			return b[j*ld+p]
-		}
-		return b[p*ld+j]
+	if k == 0 {
+		return q, nil
 	}
+	column := make([]float64, steps*4)
 	for j := range n {
-		top := float32(0)
 		for p := range k {
-			v := float32(math.Abs(float64(at(p, j))))
-			if v != v || v > math.MaxFloat32 {
-				return nil, fmt.Errorf("value %d of column %d is %v", p, j, at(p, j))
+			at := p*ld + j
+			if trans {
+				at = j*ld + p
 			}
-			top = max(top, v)
+			column[p] = float64(b[at])
+			if math.IsNaN(column[p]) || math.IsInf(column[p], 0) {
+				return nil, fmt.Errorf("value %d of column %d is %v", p, j, b[at])
+			}
 		}
-		scale := top / int8Range
-		if scale == 0 {
-			continue // so small that it counts as zero
-		}
-		q.scales[j] = scale
-		panel := q.panels[j/tileCols*tileCols*steps*4:]
-		for p := range k {
-			v := math.RoundToEven(float64(at(p, j)) / float64(scale))
-			v = max(-int8Range, min(int8Range, v)) // a denormal scale is too coarse
-			panel[(p/4*tileCols+j%tileCols)*4+p%4] = int8(v)
-			q.sums[j] += int32(v)
-		}
+		q.pack(j, column, q.panels[j/tileCols*tileCols*steps*4+j%tileCols*4:])
 	}
 	return q, nil
+}
+
+// pack rounds column j to its place in a panel.
+func (b *PackedInt8) pack(j int, column []float64, panel []int8) {
+	top := 0.0
+	for p := 0; p < len(column); p += 2 {
+		top = max(top, math.Abs(column[p])+math.Abs(column[p+1]))
+	}
+	scale := float32(top / (int8Pair - 1)) // rounding may add 1 to a pair
+	if scale == 0 {
+		return // so small that it counts as zero
+	}
+	b.scales[j] = scale
+	for p, left := 0, 0.0; p < len(column); p++ {
+		if p%2 == 0 {
+			left = int8Pair
+		}
+		// The bounds only count where the scale is denormal, and so too coarse.
+		v := math.RoundToEven(column[p] / float64(scale))
+		v = max(-left, -127, min(left, 127, v))
+		left -= math.Abs(v)
+		panel[p/4*tileCols*4+p%4] = int8(v)
+		b.sums[j] += int32(v)
+	}
 }
 
 // Rows is the number k of rows of the matrix.
@@ -85,11 +101,12 @@ func (b *PackedInt8) Cols() int { return b.n }
 //	c[j] = (Σ q[p]·b[p,j] - z·Σ b[p,j])·s·scale[j]
 //
 // with rounding to even, sums in whole numbers, and the two multiplications
-// in float32 in that order. All paths of this package, the portable one too,
+// in float32 in that order. With add this is added to c, rounded once more;
+// otherwise what was in c does not matter. All paths of this package, the portable one too,
 // give the same bits. A row with a NaN or an infinity gives NaN; one whose
 // range is below 1e-36 counts as zero. c must not overlap a. At most workers
 // goroutines take part; 0 is as many as there are processors.
-func GemmInt8(m int, a []float32, lda int, b *PackedInt8, c []float32, ldc int, workers int) {
+func GemmInt8(m int, a []float32, lda int, b *PackedInt8, add bool, c []float32, ldc int, workers int) {
 	check("c", m, b.n, c, ldc)
 	if m == 0 || b.n == 0 {
 		return
@@ -99,7 +116,7 @@ func GemmInt8(m int, a []float32, lda int, b *PackedInt8, c []float32, ldc int, 
 	defer func() { busy.Add(int64(-n)) }()
 	w := hire()
 	defer w.dismiss()
-	w.bytes = byteProduct{m: m, a: a, lda: lda, b: b, c: c, ldc: ldc}
+	w.bytes = byteProduct{m: m, a: a, lda: lda, b: b, add: add, c: c, ldc: ldc}
 	w.run(&w.bytes, n, w.bytes.room())
 }
 
@@ -109,6 +126,7 @@ type byteProduct struct {
 	a   []float32
 	lda int
 	b   *PackedInt8
+	add bool
 	c   []float32
 	ldc int
 }
@@ -149,11 +167,16 @@ func (g *byteProduct) tiles(s *buffers, i, mc, steps int) {
 		for r, rows := 0, 0; r < mc; r += rows {
 			rows = byteTileHeight(mc-r, width)
 			c, ldc, cols := g.c[(i+r)*g.ldc+j:], g.ldc, g.b.n-j
-			if cols < width {
+			narrow := cols < width
+			if narrow {
+				// What is narrower than a tile is computed beside c.
+				for e := range rows {
+					copy(edge[e*tileCols:], c[e*ldc:e*ldc+cols])
+				}
 				c, ldc = edge[:], tileCols
 			}
-			byteTile(rows, width, steps, s.bytes[r*steps*4:], panel, s.scales[r:r+rows], s.zeros[r:r+rows], scales, sums, c, ldc)
-			for e := 0; cols < width && e < rows; e++ {
+			byteTile(rows, width, steps, s.bytes[r*steps*4:], panel, s.scales[r:r+rows], s.zeros[r:r+rows], scales, sums, c, ldc, g.add)
+			for e := 0; narrow && e < rows; e++ {
 				copy(g.c[(i+r+e)*g.ldc+j:][:cols], edge[e*tileCols:])
 			}
 		}
@@ -204,7 +227,7 @@ func quantizeGo(dst []uint8, x []float32, inverse float32, zero int32) {
 }
 
 // byteTileGo is the portable tile.
-func byteTileGo(rows, steps int, a []uint8, b []int8, scales []float32, zeros []int32, colScales []float32, colSums []int32, c []float32, ldc int) {
+func byteTileGo(rows, steps int, a []uint8, b []int8, scales []float32, zeros []int32, colScales []float32, colSums []int32, c []float32, ldc int, add bool) {
 	for r := range rows {
 		row := a[r*steps*4 : (r+1)*steps*4]
 		var acc [tileCols]int32
@@ -218,7 +241,11 @@ func byteTileGo(rows, steps int, a []uint8, b []int8, scales []float32, zeros []
 		}
 		out := c[r*ldc : r*ldc+tileCols]
 		for j, v := range acc {
-			out[j] = float32(float32(v-zeros[r]*colSums[j])*scales[r]) * colScales[j]
+			x := float32(float32(float32(v-zeros[r]*colSums[j])*scales[r]) * colScales[j])
+			if add {
+				x += out[j]
+			}
+			out[j] = x
 		}
 	}
 }

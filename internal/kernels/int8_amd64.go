@@ -27,9 +27,9 @@ func byteTileHeight(rows, width int) int {
 
 // byteTile multiplies rows rows of bytes, 4·steps each, with width packed
 // columns.
-func byteTile(rows, width, steps int, a []uint8, b []int8, scales []float32, zeros []int32, colScales []float32, colSums []int32, c []float32, ldc int) {
+func byteTile(rows, width, steps int, a []uint8, b []int8, scales []float32, zeros []int32, colScales []float32, colSums []int32, c []float32, ldc int, add bool) {
 	if steps == 0 || !fast {
-		byteTileGo(rows, steps, a, b, scales, zeros, colScales, colSums, c, ldc)
+		byteTileGo(rows, steps, a, b, scales, zeros, colScales, colSums, c, ldc, add)
 		return
 	}
 	_, _, _, _ = a[rows*steps*4-1], b[width*steps*4-1], c[(rows-1)*ldc+width-1], scales[rows-1]
@@ -39,29 +39,29 @@ func byteTile(rows, width, steps int, a []uint8, b []int8, scales []float32, zer
 	x, y, ldx, s, z, v, u, d := &a[0], &b[0], steps*4, &scales[0], &zeros[0], &colScales[0], &colSums[0], &c[0]
 	switch 100*width + rows {
 	case 1601:
-		bytes1x16(steps, x, ldx, y, s, z, v, u, d, ldc)
+		bytes1x16(steps, x, ldx, y, s, z, v, u, d, ldc, add)
 	case 1602:
-		bytes2x16(steps, x, ldx, y, s, z, v, u, d, ldc)
+		bytes2x16(steps, x, ldx, y, s, z, v, u, d, ldc, add)
 	case 1603:
-		bytes3x16(steps, x, ldx, y, s, z, v, u, d, ldc)
+		bytes3x16(steps, x, ldx, y, s, z, v, u, d, ldc, add)
 	case 1604:
-		bytes4x16(steps, x, ldx, y, s, z, v, u, d, ldc)
+		bytes4x16(steps, x, ldx, y, s, z, v, u, d, ldc, add)
 	case 3201:
-		bytes1x32(steps, x, ldx, y, s, z, v, u, d, ldc)
+		bytes1x32(steps, x, ldx, y, s, z, v, u, d, ldc, add)
 	case 3202:
-		bytes2x32(steps, x, ldx, y, s, z, v, u, d, ldc)
+		bytes2x32(steps, x, ldx, y, s, z, v, u, d, ldc, add)
 	case 3203:
-		bytes3x32(steps, x, ldx, y, s, z, v, u, d, ldc)
+		bytes3x32(steps, x, ldx, y, s, z, v, u, d, ldc, add)
 	case 3204:
-		bytes4x32(steps, x, ldx, y, s, z, v, u, d, ldc)
+		bytes4x32(steps, x, ldx, y, s, z, v, u, d, ldc, add)
 	case 3205:
-		bytes5x32(steps, x, ldx, y, s, z, v, u, d, ldc)
+		bytes5x32(steps, x, ldx, y, s, z, v, u, d, ldc, add)
 	case 3206:
-		bytes6x32(steps, x, ldx, y, s, z, v, u, d, ldc)
+		bytes6x32(steps, x, ldx, y, s, z, v, u, d, ldc, add)
 	case 3207:
-		bytes7x32(steps, x, ldx, y, s, z, v, u, d, ldc)
+		bytes7x32(steps, x, ldx, y, s, z, v, u, d, ldc, add)
 	case 3208:
-		bytes8x32(steps, x, ldx, y, s, z, v, u, d, ldc)
+		bytes8x32(steps, x, ldx, y, s, z, v, u, d, ldc, add)
 	}
 }
 

@@ -67,8 +67,10 @@ func TestGemmInt8(t *testing.T) {
 				a, c := newMatrix(r, m, k, 5), newMatrix(r, m, n, 2)
 				scatter(r, a)
 				was := c.clone()
-				for _, workers := range []int{1, 3} {
-					GemmInt8(m, a.data, a.ld, packed, c.data, c.ld, workers)
+				for form := range 4 {
+					add, workers := form&1 != 0, 1+form&2
+					copy(c.data, was.data)
+					GemmInt8(m, a.data, a.ld, packed, add, c.data, c.ld, workers)
 					for i := range m {
 						row := a.data[i*a.ld:][:k]
 						for j := range c.ld {
@@ -79,6 +81,9 @@ func TestGemmInt8(t *testing.T) {
 							want := was.data[at]
 							if j < n {
 								want = int8Reference(row, packed, j)
+								if add {
+									want += was.data[at]
+								}
 							}
 							if got := c.data[at]; math.Float32bits(got) != math.Float32bits(want) && (got == got || want == want) {
 								t.Fatalf("%dx%dx%d, transposed %v, %d workers: (%d,%d) is %v, want %v", m, n, k, trans, workers, i, j, got, want)
@@ -133,28 +138,37 @@ func scatter(r *rand.Rand, a matrix) {
 func TestGemmInt8Extremes(t *testing.T) {
 	profiles(t, func(t *testing.T) {
 		const k, n, m = 512, 40, 9
-		a, b, c := make([]float32, m*k), make([]float32, k*n), make([]float32, m*n)
-		for i := range a {
-			a[i] = 255
-		}
-		for i := range b {
-			b[i] = 63
-			if i%n%2 == 1 {
-				b[i] = -63
+		for _, pair := range [][2]float32{{127, 0}, {0, 127}, {63.5, 63.5}, {64.6, 62.4}, {1.5, 125.5}} {
+			a, b, c := make([]float32, m*k), make([]float32, k*n), make([]float32, m*n)
+			for i := range a {
+				a[i] = 255
 			}
-		}
-		packed, err := PackInt8(false, k, n, b, n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		GemmInt8(m, a, k, packed, c, n, 1)
-		for i, got := range c {
-			want := float32(255 * 63 * k)
-			if i%n%2 == 1 {
-				want = -want
+			for i := range b {
+				b[i] = pair[i/n%2]
+				if i%n%2 == 1 {
+					b[i] = -b[i]
+				}
 			}
-			if got != want {
-				t.Fatalf("value %d is %v, want %v", i, got, want)
+			packed, err := PackInt8(false, k, n, b, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum := 0
+			for _, v := range packed.panels[:2] {
+				sum += int(v)
+			}
+			if sum < 127 || sum > 128 || packed.scales[0] != 1 {
+				t.Fatalf("%v becomes %v times %v", pair, packed.panels[:2], packed.scales[0])
+			}
+			GemmInt8(m, a, k, packed, false, c, n, 1)
+			for i, got := range c {
+				want := float32(255 * sum * k / 2)
+				if i%n%2 == 1 {
+					want = -want
+				}
+				if got != want {
+					t.Fatalf("%v: value %d is %v, want %v", pair, i, got, want)
+				}
 			}
 		}
 	})
@@ -170,14 +184,14 @@ func TestGemmInt8Near(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, want := make([]float32, m*n), make([]float32, m*n)
-	GemmInt8(m, a.data, a.ld, packed, got, n, 1)
+	GemmInt8(m, a.data, a.ld, packed, false, got, n, 1)
 	Gemm(false, true, m, n, k, 1, a.data, a.ld, b.data, b.ld, 0, want, n, 1)
 	var diff, size float64
 	for i := range want {
 		d := float64(got[i] - want[i])
 		diff, size = diff+d*d, size+float64(want[i])*float64(want[i])
 	}
-	if rel := math.Sqrt(diff / size); rel > 0.02 || rel == 0 {
+	if rel := math.Sqrt(diff / size); rel > 0.015 || rel == 0 {
 		t.Errorf("off by %v of the product's size", rel)
 	}
 }
@@ -196,9 +210,9 @@ func TestPackInt8Refuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range packed.panels {
-		if v > int8Range || v < -int8Range {
-			t.Errorf("weight %d", v)
+	for p := range 2 {
+		if v := packed.panels[2*p : 2*p+2]; math.Abs(float64(v[0]))+math.Abs(float64(v[1])) > int8Pair {
+			t.Errorf("weights %v", v)
 		}
 	}
 }
@@ -216,7 +230,7 @@ func TestGemmInt8Guarded(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				GemmInt8(m, a, k, packed, c, n, 1)
+				GemmInt8(m, a, k, packed, false, c, n, 1)
 				for i := range m {
 					for j := range n {
 						if want := int8Reference(a[i*k:(i+1)*k], packed, j); c[i*n+j] != want {
@@ -240,7 +254,7 @@ func TestGemmInt8Allocates(t *testing.T) {
 	}
 	a, c := values(r, 300*256), make([]float32, 300*256)
 	for _, workers := range []int{1, 2} {
-		if n := testing.AllocsPerRun(20, func() { GemmInt8(300, a, 256, packed, c, 256, workers) }); n != 0 {
+		if n := testing.AllocsPerRun(20, func() { GemmInt8(300, a, 256, packed, false, c, 256, workers) }); n != 0 {
 			t.Errorf("%v allocations with %d workers", n, workers)
 		}
 	}
@@ -257,7 +271,7 @@ func FuzzGemmInt8(f *testing.F) {
 		}
 		a, c := newMatrix(r, int(m), int(k), 0), newMatrix(r, int(m), int(n), 0)
 		scatter(r, a)
-		GemmInt8(int(m), a.data, a.ld, packed, c.data, c.ld, 2)
+		GemmInt8(int(m), a.data, a.ld, packed, false, c.data, c.ld, 2)
 		for i := range int(m) {
 			for j := range int(n) {
 				got, want := c.data[i*c.ld+j], int8Reference(a.data[i*a.ld:][:k], packed, j)
@@ -279,7 +293,7 @@ func BenchmarkGemmInt8(b *testing.B) {
 			}
 			x, z := values(r, s[0]*s[2]), make([]float32, s[0]*s[1])
 			for b.Loop() {
-				GemmInt8(s[0], x, s[2], packed, z, s[1], 1)
+				GemmInt8(s[0], x, s[2], packed, false, z, s[1], 1)
 			}
 			b.ReportMetric(2*float64(s[0]*s[1]*s[2])*float64(b.N)/b.Elapsed().Seconds()/1e9, "Gop/s")
 		})

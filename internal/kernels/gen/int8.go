@@ -72,9 +72,9 @@ func dotBytes() byteMath {
 
 // byteTile generates the product of rows rows of bytes and one or two panels.
 func byteTile(name string, rows, cols int, m byteMath) {
-	TEXT(name, NOSPLIT, "func(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int)")
+	TEXT(name, NOSPLIT, "func(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)")
 	Doc(fmt.Sprintf("%s writes the product of %d rows of bytes, lda bytes apart, and %d packed columns over 4·steps terms to c,", name, rows, cols),
-		"whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j].")
+		"whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j]. With add it adds it to what is there.")
 	Pragma("noescape")
 	steps := Load(Param("steps"), GP64())
 	a := Load(Param("a"), GP64())
@@ -140,18 +140,36 @@ func byteTile(name string, rows, cols int, m byteMath) {
 	c := Load(Param("c"), GP64())
 	ldc := Load(Param("ldc"), GP64())
 	SHLQ(Imm(2), ldc)
+	add := Load(Param("add"), GP8())
 	for i := range acc {
 		z, s, t := m.like(), m.like(), m.like()
 		VPBROADCASTD(Mem{Base: zeros, Disp: 4 * i}, z)
 		VBROADCASTSS(Mem{Base: scales, Disp: 4 * i}, s)
-		for half := range 2 {
-			at, v := m.bytes*half, acc[i][half]
+		for half, v := range acc[i] {
+			at := m.bytes * half
 			VPMULLD(Mem{Base: colSums, Disp: at}, z, t)
 			VPSUBD(t, v, v)
 			VCVTDQ2PS(v, v)
 			VMULPS(s, v, v)
 			VMULPS(Mem{Base: colScales, Disp: at}, v, v)
-			VMOVUPS(v, Mem{Base: c, Disp: at})
+		}
+	}
+	TESTB(add, add)
+	JZ(LabelRef("store"))
+	row := GP64()
+	MOVQ(c, row)
+	for i := range acc {
+		for half, v := range acc[i] {
+			VADDPS(Mem{Base: row, Disp: m.bytes * half}, v, v)
+		}
+		if i < rows-1 {
+			ADDQ(ldc, row)
+		}
+	}
+	Label("store")
+	for i := range acc {
+		for half, v := range acc[i] {
+			VMOVUPS(v, Mem{Base: c, Disp: m.bytes * half})
 		}
 		if i < rows-1 {
 			ADDQ(ldc, c)
