@@ -189,8 +189,9 @@ const sentence = "sentence_embedding"
 func readMaxLength(folder string, a *architecture) (int, error) {
 	for _, name := range []string{"bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet"} {
 		var raw struct {
-			MaxLength *int `json:"max_seq_length"`
-			Lower     bool `json:"do_lower_case"`
+			MaxLength *int   `json:"max_seq_length"`
+			Lower     bool   `json:"do_lower_case"`
+			Task      string `json:"transformer_task"`
 		}
 		there, err := readJSON(filepath.Join(folder, "sentence_"+name+"_config.json"), maxConfig, &raw)
 		if err != nil {
@@ -198,6 +199,9 @@ func readMaxLength(folder string, a *architecture) (int, error) {
 		}
 		if !there {
 			continue
+		}
+		if raw.Task != "" && raw.Task != "feature-extraction" {
+			return 0, fmt.Errorf("sentence_%s_config.json: transformer_task is %q, there is feature-extraction", name, raw.Task)
 		}
 		if raw.Lower {
 			if cased, err := isCased(folder); err != nil {

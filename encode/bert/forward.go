@@ -10,14 +10,21 @@ import (
 // passTokens is how many tokens go through the layers at once, unless one
 // text alone has more: enough that the products' speed has levelled off, few
 // enough that what lies between them stays in the caches.
-const passTokens = 512
+const passTokens = 256
+
+// maxBlock bounds the values of a block of attention or of the intermediate
+// layer, which for a long text or a wide layer are computed in several.
+const maxBlock = 1 << 19
+
+// blockRows is the number of rows of that width in a block.
+func blockRows(width int) int { return min(max(1, maxBlock/width), passTokens) }
 
 // scratch is the memory of a pass. It grows to the largest pass.
 type scratch struct {
 	x      []float32 // tokens rows of hidden values
-	wide   []float32 // rows of queries, keys and values, or of the intermediate layer
-	spare  []float32 // as large as wide: the heads' output, or an activation's scratch
-	scores []float32 // attention of one head over one text
+	wide   []float32 // rows of queries, keys and values, or a block of the intermediate layer
+	spare  []float32 // the heads' output, or scratch of an activation
+	scores []float32 // attention of a block of one head's queries over one text
 	bias   []float32 // of relative positions: for each head, by distance
 }
 
@@ -33,41 +40,51 @@ func grown(x []float32, n int) []float32 {
 func (n *network) forward(ctx context.Context, s *scratch, ids []int32, ends []int) error {
 	a, tokens := n.arch, len(ids)
 	h := a.hidden
-	s.x = grown(s.x, tokens*h)
-	n.embed(s.x, ids, ends)
-	width := max(3*h, a.intermediate)
-	s.wide, s.spare = grown(s.wide, tokens*width), grown(s.spare, tokens*width)
-	longest := 0
-	start := 0
+	longest, start := 0, 0
 	for _, end := range ends {
 		longest = max(longest, end-start)
 		start = end
 	}
-	s.scores = grown(s.scores, longest*longest)
+	block := min(tokens, blockRows(a.intermediate)) * a.intermediate
+	s.x = grown(s.x, tokens*h)
+	s.wide = grown(s.wide, max(tokens*3*h, block))
+	s.spare = grown(s.spare, max(tokens*h, block))
+	s.scores = grown(s.scores, longest*min(longest, blockRows(longest)))
 	if n.relative != nil {
 		n.relativeBias(s, longest)
 	}
+	n.embed(s.x, ids, ends)
 	for i := range n.layers {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 		l := &n.layers[i]
 		qkv, heads := s.wide[:tokens*3*h], s.spare[:tokens*h]
 		l.qkv.apply(qkv, s.x, tokens)
 		start := 0
 		for _, end := range ends {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			n.attend(s, heads[start*h:end*h], qkv[start*3*h:end*3*h], end-start, longest)
 			start = end
 		}
 		l.attention.add(s.x, heads, tokens)
 		l.norm1.apply(s.x)
-		up := s.wide[:tokens*a.intermediate]
-		l.up.apply(up, s.x, tokens)
-		a.act.apply(up, s.spare)
-		l.down.add(s.x, up, tokens)
+		n.feed(s, l, tokens)
 		l.norm2.apply(s.x)
 	}
 	return nil
+}
+
+// feed adds the feed-forward network's output to s.x, some rows at a time.
+func (n *network) feed(s *scratch, l *layer, tokens int) {
+	h, width := n.arch.hidden, n.arch.intermediate
+	step := blockRows(width)
+	for at := 0; at < tokens; at += step {
+		rows := min(step, tokens-at)
+		x, up := s.x[at*h:(at+rows)*h], s.wide[:rows*width]
+		l.up.apply(up, x, rows)
+		n.arch.act.apply(up, s.spare)
+		l.down.add(x, up, rows)
+	}
 }
 
 // embed writes the sum of word, position and type of each token, normalized.
@@ -95,24 +112,27 @@ func (n *network) embed(x []float32, ids []int32, ends []int) {
 func (n *network) attend(s *scratch, out, qkv []float32, tokens, longest int) {
 	h, d := n.arch.hidden, n.arch.head()
 	scale := float32(1 / math.Sqrt(float64(d)))
-	scores := s.scores[:tokens*tokens]
+	step := min(tokens, blockRows(tokens))
 	for at := 0; at < h; at += d {
 		q, k, v := qkv[at:], qkv[h+at:], qkv[2*h+at:]
-		beta := float32(0)
-		if n.relative != nil {
-			// The bias is a function of key minus query.
-			bias := s.bias[at/d*(2*longest-1):][:2*longest-1]
-			for i := range tokens {
-				copy(scores[i*tokens:(i+1)*tokens], bias[longest-1-i:])
+		for from := 0; from < tokens; from += step {
+			rows := min(step, tokens-from)
+			scores, beta := s.scores[:rows*tokens], float32(0)
+			if n.relative != nil {
+				// The bias is a function of key minus query.
+				bias := s.bias[at/d*(2*longest-1):][:2*longest-1]
+				for i := range rows {
+					copy(scores[i*tokens:(i+1)*tokens], bias[longest-1-from-i:])
+				}
+				beta = 1
 			}
-			beta = 1
+			kernels.Gemm(false, true, rows, tokens, d, scale, q[from*3*h:], 3*h, k, 3*h, beta, scores, tokens, 1)
+			for i := range rows {
+				row := scores[i*tokens : (i+1)*tokens]
+				kernels.Softmax(row, row)
+			}
+			kernels.Gemm(false, false, rows, d, tokens, 1, scores, tokens, v, 3*h, 0, out[from*h+at:], h, 1)
 		}
-		kernels.Gemm(false, true, tokens, tokens, d, scale, q, 3*h, k, 3*h, beta, scores, tokens, 1)
-		for i := range tokens {
-			row := scores[i*tokens : (i+1)*tokens]
-			kernels.Softmax(row, row)
-		}
-		kernels.Gemm(false, false, tokens, d, tokens, 1, scores, tokens, v, 3*h, 0, out[at:], h, 1)
 	}
 }
 

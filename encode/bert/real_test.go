@@ -33,19 +33,49 @@ func real(t testing.TB, name string) (dir string, texts []encode.Input, want []f
 	return dir, readTexts(t, filepath.Join(reference, "texts.json")), readFloats(t, filepath.Join(reference, "reference.f32"))
 }
 
+// TestRealMiniLM compares the FAQ's texts and the hard strings behind them;
+// all of them if PERMAFROST_MODELS is set, else every eighth.
 func TestRealMiniLM(t *testing.T) {
 	dir, inputs, want := real(t, miniLM)
 	enc := open(t, Model(dir))
-	if len(want) != len(inputs)*enc.Dim() || len(inputs) < 2300 {
+	dim := enc.Dim()
+	if len(want) != len(inputs)*dim || len(inputs) < 2300 {
 		t.Fatalf("the reference has %d texts and %d values", len(inputs), len(want))
 	}
-	got := embed(t, enc, inputs)
-	for name, part := range map[string][2]int{"FAQ": {0, 2000}, "hard strings": {2000, len(inputs)}} {
-		from, to := part[0]*enc.Dim(), part[1]*enc.Dim()
-		diff, row := furthest(got[from:to], want[from:to], enc.Dim())
-		t.Logf("%s: the greatest difference is %.3g", name, diff)
+	step := 8
+	if os.Getenv("PERMAFROST_MODELS") != "" {
+		step = 1
+	}
+	compare := func(name string, from, to int) {
+		var texts []encode.Input
+		var vecs []float32
+		for i := from; i < to; i += step {
+			texts, vecs = append(texts, inputs[i]), append(vecs, want[i*dim:(i+1)*dim]...)
+		}
+		diff, row := furthest(embed(t, enc, texts), vecs, dim)
+		t.Logf("%s: the greatest difference of %d texts is %.3g", name, len(texts), diff)
 		if !(diff <= tolerance) {
-			t.Errorf("%s: %q differs by %v", name, inputs[part[0]+row].Text(), diff)
+			t.Errorf("%s: %q differs by %v", name, texts[row].Text(), diff)
 		}
 	}
+	compare("FAQ", 0, 2000)
+	compare("hard strings", 2000, len(inputs))
+}
+
+// BenchmarkRealMiniLM encodes the 2,000 FAQ texts.
+func BenchmarkRealMiniLM(b *testing.B) {
+	dir, inputs, _ := real(b, miniLM)
+	inputs = inputs[:2000]
+	enc := open(b, Model(dir))
+	dst := make([]float32, 256*enc.Dim())
+	b.ReportAllocs()
+	for b.Loop() {
+		for at := 0; at < len(inputs); at += 250 {
+			part := inputs[at : at+250]
+			if err := enc.Encode(b.Context(), part, dst[:len(part)*enc.Dim()]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.N*len(inputs))/b.Elapsed().Seconds(), "texts/s")
 }

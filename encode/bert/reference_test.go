@@ -1,14 +1,18 @@
 package bert
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
+	"flag"
 	"math"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/internal/kernels"
 )
 
 // tiny are the model directories that tools/reference/bert.py makes: two
@@ -108,5 +112,51 @@ func TestEqualsSentenceTransformers(t *testing.T) {
 				t.Errorf("%q differs by %v", inputs[row].Text(), diff)
 			}
 		})
+	}
+}
+
+var update = flag.Bool("update", false, "rewrite testdata/golden.json; bump outputVersion with it")
+
+// TestGolden guards the bits of embeddings that caches hold.
+func TestGolden(t *testing.T) {
+	const file = "testdata/golden.json"
+	type document struct {
+		OutputVersion int               `json:"output_version"`
+		Profile       string            `json:"profile"`
+		SHA256        map[string]string `json:"sha256"` // of all embeddings of the reference texts
+	}
+	var golden document
+	b, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(b, &golden)
+	}
+	if err != nil && !*update {
+		t.Fatal(err)
+	}
+	if golden.Profile != kernels.Profile() && !*update {
+		t.Skipf("the golden bits are those of the profile %s", golden.Profile)
+	}
+	now := document{outputVersion, kernels.Profile(), map[string]string{}}
+	inputs := readTexts(t, "testdata/texts.json")
+	for _, name := range tiny {
+		h := sha256.New()
+		if err := binary.Write(h, binary.LittleEndian, embed(t, open(t, tinyModel(name).Model()), inputs)); err != nil {
+			t.Fatal(err)
+		}
+		now.SHA256[name] = hex.EncodeToString(h.Sum(nil))
+		if now.SHA256[name] != golden.SHA256[name] && !*update {
+			t.Errorf("%s has other bits than the golden ones; if that is meant, bump outputVersion and run with -update", name)
+		}
+	}
+	if *update {
+		b, err := json.MarshalIndent(now, "", " ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, append(b, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if golden.OutputVersion != outputVersion {
+		t.Errorf("the golden bits are of version %d: run with -update", golden.OutputVersion)
 	}
 }
