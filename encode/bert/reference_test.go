@@ -9,6 +9,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/permafrost-ml/permafrost/encode"
@@ -138,9 +140,12 @@ func TestGolden(t *testing.T) {
 	}
 	now := document{outputVersion, kernels.Profile(), map[string]string{}}
 	inputs := readTexts(t, "testdata/texts.json")
-	for _, name := range tiny {
+	for _, name := range append(slices.Clone(tiny), "bert int8") {
+		dir, precision, _ := strings.Cut(name, " ")
+		o := tinyModel(dir)
+		o.Precision = precision
 		h := sha256.New()
-		if err := binary.Write(h, binary.LittleEndian, embed(t, open(t, tinyModel(name).Model()), inputs)); err != nil {
+		if err := binary.Write(h, binary.LittleEndian, embed(t, open(t, o.Model()), inputs)); err != nil {
 			t.Fatal(err)
 		}
 		now.SHA256[name] = hex.EncodeToString(h.Sum(nil))
