@@ -66,7 +66,7 @@ func serve(r io.Reader, w io.Writer, turn float64) error {
 
 // normal returns values with a standard deviation of 2, made from uniform ones.
 func normal(n int) []float32 {
-	u := slices.Concat(random(n), random(n + 1))
+	u := slices.Concat(random(n), random(n+1))
 	x := make([]float32, n)
 	for i := range x {
 		r, phi := float64(u[i])/2+0.5, float64(u[n+i])*math.Pi

