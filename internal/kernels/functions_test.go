@@ -168,6 +168,8 @@ func BenchmarkFunctions(b *testing.B) {
 	run("normalize", func() { Normalize(dst, src, 1e-12) })
 	gain, bias := make([]float32, len(src)), make([]float32, len(src))
 	run("layernorm", func() { LayerNorm(dst, src, gain, bias, 1e-5) })
+	other, sums := make([]float32, len(src)), make([]float32, len(src))
+	run("addlayernorm", func() { AddLayerNorm(dst, src, other, sums, gain, bias, 1e-5) })
 	run("sum", func() { Sum(src) })
 	run("max", func() { Max(src) })
 	run("dot", func() { Dot(src, dst) })

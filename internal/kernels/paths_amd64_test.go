@@ -42,6 +42,8 @@ var vectorFuncs = []struct {
 	{"gelu in place", func(o operands) uint64 { copy(o.dst, o.x); GELU(o.dst, o.dst); return 0 }},
 	{"softmax", func(o operands) uint64 { Softmax(o.dst, o.x); return 0 }},
 	{"softmax in place", func(o operands) uint64 { copy(o.dst, o.x); Softmax(o.dst, o.dst); return 0 }},
+	{"scaled softmax", func(o operands) uint64 { ScaledSoftmax(o.dst, o.x, 0.125); return 0 }},
+	{"add layer norm", func(o operands) uint64 { AddLayerNorm(o.dst, o.x, o.y, o.z, o.gain, o.bias, 1e-5); return 0 }},
 	{"exp sum", func(o operands) uint64 { return math.Float64bits(ExpSum(o.dst, o.x, 1.5)) }},
 	{"log-sum-exp", func(o operands) uint64 { return uint64(math.Float32bits(LogSumExp(o.x))) }},
 	{"sum", func(o operands) uint64 { return math.Float64bits(Sum(o.x)) }},

@@ -29,40 +29,20 @@ func sumExpAVX512(n int, src *float32, scale float32, shift float32) float64
 //go:noescape
 func sumAVX2(n int, x *float32) float64
 
-// sumAVX512 returns the sum of n values.
-//
-//go:noescape
-func sumAVX512(n int, x *float32) float64
-
 // addSumAVX2 writes x + y + z of n values to dst and returns the sum of what it wrote.
 //
 //go:noescape
 func addSumAVX2(n int, x *float32, y *float32, z *float32, dst *float32) float64
-
-// addSumAVX512 writes x + y + z of n values to dst and returns the sum of what it wrote.
-//
-//go:noescape
-func addSumAVX512(n int, x *float32, y *float32, z *float32, dst *float32) float64
 
 // squaresAVX2 returns the sum of (x-shift)² over n values in float64.
 //
 //go:noescape
 func squaresAVX2(n int, x *float32, shift float32) float64
 
-// squaresAVX512 returns the sum of (x-shift)² over n values in float64.
-//
-//go:noescape
-func squaresAVX512(n int, x *float32, shift float32) float64
-
 // dotWideAVX2 returns the inner product of n values in float64.
 //
 //go:noescape
 func dotWideAVX2(n int, x *float32, y *float32) float64
-
-// dotWideAVX512 returns the inner product of n values in float64.
-//
-//go:noescape
-func dotWideAVX512(n int, x *float32, y *float32) float64
 
 // maxAVX2 returns the greatest of n values, NaN if one of them is, -Inf without values.
 //

@@ -2,9 +2,12 @@ package kernels
 
 import "math"
 
-// Sums are taken in float64 and in an order that depends on the length alone.
+// Sums have an order that depends on the length alone. Those of products, of
+// squares and of exponentials are taken in float64, but for up to 4
+// exponentials that are added as float32 before.
 
-// Sum is the sum of the values.
+// Sum is the sum of the values: of every 128 by 8 sums of 16 as float32, in
+// pairs, and of these in float64.
 func Sum(x []float32) float64 { return sum(x) }
 
 // Dot is the inner product of two vectors of one length, summed in float64.
@@ -22,13 +25,17 @@ func Scale(alpha float32, src, dst []float32) { scale(alpha, src, dst[:len(src)]
 // Softmax writes e^x/Σe^x of a row to dst, which must be as long at least and
 // may be the row. Values of -Inf get 0; a row of nothing else, or with NaN or
 // +Inf, gets NaN.
-func Softmax(dst, row []float32) {
+func Softmax(dst, row []float32) { ScaledSoftmax(dst, row, 1) }
+
+// ScaledSoftmax is Softmax of scale·x, where scale is positive. The exponent is
+// scale·x minus the rounded scale·max, rounded once.
+func ScaledSoftmax(dst, row []float32, scale float32) {
 	if len(row) == 0 {
 		return
 	}
 	dst = dst[:len(row)]
-	s := expSum(dst, row, 1, Max(row))
-	scale(float32(1/s), dst, dst)
+	s := expSum(dst, row, scale, scale*Max(row))
+	Scale(float32(1/s), dst, dst)
 }
 
 // ExpSum writes e^(src-shift) to dst, which must be as long at least and may
@@ -66,9 +73,23 @@ func LayerNorm(dst, row, gain, bias []float32, eps float64) {
 	if n == 0 {
 		return
 	}
-	dst, gain, bias = dst[:n], gain[:n], bias[:n]
-	mean := float32(Sum(row) / float64(n))
-	variance := squares(row, mean) / float64(n)
+	layerNorm(dst[:n], row, gain[:n], bias[:n], Sum(row), eps)
+}
+
+// AddLayerNorm is LayerNorm of the row x + y + z, whose parts are as long as
+// dst at least. x + y is rounded first. dst may be one of them.
+func AddLayerNorm(dst, x, y, z, gain, bias []float32, eps float64) {
+	n := len(x)
+	if n == 0 {
+		return
+	}
+	dst = dst[:n]
+	layerNorm(dst, dst, gain[:n], bias[:n], addSum(dst, x, y[:n], z[:n]), eps)
+}
+
+func layerNorm(dst, row, gain, bias []float32, sum, eps float64) {
+	mean := float32(sum / float64(len(row)))
+	variance := squares(row, mean) / float64(len(row))
 	affine(mean, float32(1/math.Sqrt(variance+eps)), row, gain, bias, dst)
 }
 
@@ -82,6 +103,15 @@ func sumGo(x []float32) float64 {
 	var s float64
 	for _, v := range x {
 		s += float64(v)
+	}
+	return s
+}
+
+func addSumGo(dst, x, y, z []float32) float64 {
+	var s float64
+	for i, v := range x {
+		dst[i] = v + y[i] + z[i]
+		s += float64(dst[i])
 	}
 	return s
 }
@@ -134,7 +164,7 @@ func scaleGo(alpha float32, src, dst []float32) {
 func expSumGo(dst, src []float32, scale, shift float32) float64 {
 	var s float64
 	for i, v := range src {
-		dst[i] = float32(math.Exp(float64(scale*v - shift)))
+		dst[i] = float32(math.Exp(float64(scale)*float64(v) - float64(shift)))
 		s += float64(dst[i])
 	}
 	return s

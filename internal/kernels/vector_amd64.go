@@ -3,7 +3,7 @@
 package kernels
 
 // The functions of this file are given slices of one length, dst after src,
-// and choose the path. Those without a wide one are limited by memory.
+// and choose the path. Where there is no wide one, it would not be faster.
 
 func applyFast(f function, dst, src []float32) bool {
 	if !fast {
@@ -41,36 +41,31 @@ func applyFast(f function, dst, src []float32) bool {
 }
 
 func sum(x []float32) float64 {
-	switch {
-	case !fast || len(x) == 0:
-		return sumGo(x)
-	case wide:
-		return sumAVX512(len(x), &x[0])
-	default:
+	if fast && len(x) > 0 {
 		return sumAVX2(len(x), &x[0])
 	}
+	return sumGo(x)
+}
+
+func addSum(dst, x, y, z []float32) float64 {
+	if fast && len(x) > 0 {
+		return addSumAVX2(len(x), &x[0], &y[0], &z[0], &dst[0])
+	}
+	return addSumGo(dst, x, y, z)
 }
 
 func dotWide(x, y []float32) float64 {
-	switch {
-	case !fast || len(x) == 0:
-		return dotWideGo(x, y)
-	case wide:
-		return dotWideAVX512(len(x), &x[0], &y[0])
-	default:
+	if fast && len(x) > 0 {
 		return dotWideAVX2(len(x), &x[0], &y[0])
 	}
+	return dotWideGo(x, y)
 }
 
 func squares(x []float32, shift float32) float64 {
-	switch {
-	case !fast || len(x) == 0:
-		return squaresGo(x, shift)
-	case wide:
-		return squaresAVX512(len(x), &x[0], shift)
-	default:
+	if fast && len(x) > 0 {
 		return squaresAVX2(len(x), &x[0], shift)
 	}
+	return squaresGo(x, shift)
 }
 
 func dot(x, y []float32) float32 {

@@ -6,6 +6,8 @@ func applyFast(_ function, _, _ []float32) bool { return false }
 
 func sum(x []float32) float64 { return sumGo(x) }
 
+func addSum(dst, x, y, z []float32) float64 { return addSumGo(dst, x, y, z) }
+
 func dotWide(x, y []float32) float64 { return dotWideGo(x, y) }
 
 func squares(x []float32, shift float32) float64 { return squaresGo(x, shift) }

@@ -31,8 +31,9 @@ func scaled(c []float32, s float32) []float32 {
 	return out
 }
 
-// reduce takes s·x = n·ln2 + s·r with s = 1, -1 or -2^i: it returns n in the
-// low bits of a float, above bias, and r. low, which may be nil, is added to x.
+// reduce finds n and r with s·x = n·ln2 + s·r, where s is a power of 2 or minus
+// one, and |s·r| is at most ln2/2. It returns n + bias in the low bits of a
+// float, and r. low, which may be nil, is what x lacks.
 func reduce(x, low group, s float32, bias float32) (turns, r group) {
 	turns = float(magic + bias).load(x)
 	plusProduct(turns, x, float(s*math.Log2E))
@@ -67,11 +68,11 @@ const sign = 1 << 31
 
 func absolute(x group) group { return and(x, word(sign-1)) }
 
-// function computes values, quickly for usual ones. Its functions load x as
-// often as they need it, which is less than a register costs.
+// function computes values: usual ones quickly, without bounds or steps that
+// they do not need. To load x again costs less than to keep it in registers.
 type function struct {
 	name, what string
-	// quick is right where the size of x is at most limit; no limit is 0.
+	// quick is right where the size of x is at most limit, if that is not 0.
 	quick func(load func() group) group
 	limit float32
 	// slow is right where quick is not, and has the same bits elsewhere unless
@@ -85,8 +86,8 @@ type function struct {
 
 func (f function) unusual(x group) condition { return above(absolute(x), float(f.limit)) }
 
-// apply generates the values of f, without unusual ones, which are left to the
-// code that mend generates. Labels begin with label.
+// apply generates the values of f, but for unusual ones, where it jumps to what
+// mend generates. Labels begin with label.
 func (f function) apply(label string, load func() group) group {
 	if f.limit == 0 {
 		return f.quick(load)
@@ -99,7 +100,7 @@ func (f function) apply(label string, load func() group) group {
 	return y
 }
 
-// mend generates what apply jumps to; y is what it made.
+// mend generates the values that apply left, in y.
 func (f function) mend(label string, load func() group, y group) {
 	if f.limit == 0 {
 		return
@@ -264,12 +265,12 @@ func each(name string, f function) {
 		fmt.Sprintf("writes %s of n values to dst, which may be src.", f.what), "src", "dst")
 	size := f.size[lanes/16]
 	load := func() group { return loadGroup(size, Mem{Base: p[0]}) }
+	var some func() group
 	var y, last group
 	by(n, p, "loop", lanes*size, func() {
 		y = f.apply("loop", load)
 		y.store(Mem{Base: p[1]})
 	})
-	var some func() group
 	rest(n, p, func(first prefix) {
 		some = func() group { return first.load(Mem{Base: p[0]}) }
 		last = f.apply("rest", some)

@@ -8,16 +8,16 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// What memory limits is written for AVX2 alone: there, wider vectors gain
-// nothing.
+// What memory limits, or the conversion to float64, is written for AVX2 alone:
+// wider vectors gain nothing there.
 func reduces() {
 	both("expSum", func(name string) { expSum(name, true) })
 	both("sumExp", func(name string) { expSum(name, false) })
-	both("sum", func(name string) { sum(name, false) })
-	both("addSum", func(name string) { sum(name, true) })
-	both("squares", func(name string) { wideSum(name, false) })
-	both("dotWide", func(name string) { wideSum(name, true) })
 	lanes = 8
+	sum("sumAVX2", false)
+	sum("addSumAVX2", true)
+	wideSum("squaresAVX2", false)
+	wideSum("dotWideAVX2", true)
 	maxVec()
 	dotVec()
 	axpyVec()

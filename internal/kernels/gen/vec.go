@@ -9,9 +9,10 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
-// The functions of maps.go, sums.go and halves.go are written once for vectors
-// of either width. What AVX-512 does to one vector, AVX2 does to two, so that
-// a group of values takes the same operations in both and gets the same bits.
+// The functions of maps.go, and the sums of exponentials in reduces.go, are
+// written once for vectors of either width. A value takes the same operations
+// in both, and so gets the same bits; a sum has the same order, because what
+// AVX-512 does to one vector, AVX2 does to two.
 
 // lanes is the number of floats in a vector of the path being generated: 8
 // for AVX2, 16 for AVX-512.
@@ -28,7 +29,8 @@ func both(name string, f func(name string)) {
 	}
 }
 
-// group is 16·k values in vectors.
+// group is vectors of consecutive values, for which instructions are emitted
+// side by side: each of them takes 4 cycles, and two can begin in every cycle.
 type group []VecVirtual
 
 func vector() VecVirtual {
@@ -52,7 +54,8 @@ type operand interface{ at(i int) Op }
 
 func (g group) at(i int) Op { return g[i] }
 
-// constant is a word in memory, as often as AVX2 needs it; AVX-512 broadcasts.
+// constant is a word in memory, as often as AVX2 needs it; AVX-512 needs it
+// once.
 type constant Mem
 
 func (c constant) at(int) Op { return Mem(c) }
@@ -128,6 +131,7 @@ func (in instruction) emit(first Op, rest ...Op) {
 	form(append([]Op{first}, rest...)...)
 }
 
+// two is a new group of an instruction's results; only y may be in memory.
 func two(in instruction, x group, y operand) group {
 	out, y := vectors(len(x)), near(x, y)
 	for i := range out {
@@ -177,8 +181,8 @@ func three(in instruction, s, x group, y operand) {
 	}
 }
 
-// near brings a constant into a vector if it is used more than once: with
-// AVX2, there are more operands in memory than loads in the time.
+// near brings a constant into a vector if it is used more than once. With AVX2,
+// loading it again and again would take longer than the arithmetic.
 func near(x group, y operand) operand {
 	if c, ok := y.(constant); ok && lanes == 8 && len(x) > 1 {
 		return c.spread(x)
@@ -201,7 +205,7 @@ type polynomial struct {
 }
 
 // evaluate takes polynomials step by step together, which hides the time that
-// each step takes.
+// each step takes. Constants stay in memory where all registers are taken.
 func evaluate(ps ...polynomial) []group {
 	out, longest, registers := make([]group, len(ps)), 0, 0
 	for i, p := range ps {
@@ -337,11 +341,11 @@ func first(n Register) prefix {
 	return prefix{Mem{Base: p, Disp: 64}}
 }
 
-func (c prefix) condition() condition {
+func (p prefix) condition() condition {
 	out := make(condition, 16/lanes)
 	for i := range out {
 		v := vector()
-		VMOVUPS(c.masks.Offset(4*lanes*i), v)
+		VMOVUPS(p.masks.Offset(4*lanes*i), v)
 		if out[i] = v; lanes == 16 {
 			out[i] = K()
 			VPMOVD2M(v, out[i])
@@ -446,7 +450,8 @@ func by(n Register, p []Register, label string, width int, body func()) {
 	ADDQ(Imm(uint64(width)), n)
 }
 
-// rest runs body for what is left, up to 16 values at a time.
+// rest runs body for what is left, up to 16 values at a time, so that it is
+// generated once.
 func rest(n Register, p []Register, body func(some prefix)) {
 	TESTQ(n, n)
 	JZ(LabelRef("done"))
