@@ -7,7 +7,9 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"unsafe"
@@ -147,5 +149,33 @@ func TestFunctionPathsAgree(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAVX2Alone: what is named so runs on processors that have no AVX-512,
+// which those of the tests may not be.
+func TestAVX2Alone(t *testing.T) {
+	high := regexp.MustCompile(`\b[XYZ](1[6-9]|2\d|3[01])\b|\bZ\d+\b|\bK\d\b`)
+	for _, file := range []string{"maps_amd64.s", "reduces_amd64.s", "halves_amd64.s"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, extensions, count := "", "", 0
+		for line := range strings.Lines(string(text)) {
+			if e, ok := strings.CutPrefix(line, "// Requires: "); ok {
+				extensions = e
+			} else if l, ok := strings.CutPrefix(line, "TEXT ·"); ok {
+				name, _, _ = strings.Cut(l, "(")
+				if count++; strings.Contains(extensions, "AVX512") != strings.HasSuffix(name, "AVX512") {
+					t.Errorf("%s requires %s", name, extensions)
+				}
+			} else if strings.HasSuffix(name, "AVX2") && high.MatchString(line) {
+				t.Errorf("%s has %s", name, strings.TrimSpace(line))
+			}
+		}
+		if count == 0 {
+			t.Errorf("%s has no functions", file)
+		}
 	}
 }
