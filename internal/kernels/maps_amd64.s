@@ -760,24 +760,20 @@ loop:
 	VMOVUPS      32(CX), Y1
 	VMOVUPS      64(CX), Y2
 	VMOVUPS      96(CX), Y3
-	VMOVUPS      w7fffffff<>+0(SB), Y4
-	VANDPS       Y4, Y0, Y0
-	VANDPS       Y4, Y1, Y1
-	VANDPS       Y4, Y2, Y2
-	VANDPS       Y4, Y3, Y3
-	VMOVUPS      w42ae0000<>+0(SB), Y4
-	VPCMPGTD     Y4, Y0, Y0
-	VPCMPGTD     Y4, Y1, Y1
-	VPCMPGTD     Y4, Y2, Y2
-	VPCMPGTD     Y4, Y3, Y3
-	VORPS        Y1, Y0, Y0
-	VORPS        Y2, Y0, Y0
-	VORPS        Y3, Y0, Y0
-	VMOVMSKPS    Y0, BX
-	VMOVUPS      (CX), Y0
-	VMOVUPS      32(CX), Y1
-	VMOVUPS      64(CX), Y2
-	VMOVUPS      96(CX), Y3
+	VMOVUPS      w7fffffff<>+0(SB), Y7
+	VANDPS       Y7, Y0, Y4
+	VANDPS       Y7, Y1, Y5
+	VANDPS       Y7, Y2, Y6
+	VANDPS       Y7, Y3, Y7
+	VMOVUPS      w42ae0000<>+0(SB), Y8
+	VPCMPGTD     Y8, Y4, Y4
+	VPCMPGTD     Y8, Y5, Y5
+	VPCMPGTD     Y8, Y6, Y6
+	VPCMPGTD     Y8, Y7, Y7
+	VORPS        Y5, Y4, Y4
+	VORPS        Y6, Y4, Y4
+	VORPS        Y7, Y4, Y4
+	VMOVMSKPS    Y4, BX
 	VMOVUPS      w4b400000<>+0(SB), Y4
 	VMOVAPS      Y4, Y5
 	VMOVAPS      Y4, Y6
@@ -880,18 +876,14 @@ some:
 	VMOVUPS      96(SI), Y1
 	VMASKMOVPS   (CX), Y0, Y0
 	VMASKMOVPS   32(CX), Y1, Y1
-	VMOVUPS      w7fffffff<>+0(SB), Y2
-	VANDPS       Y2, Y0, Y0
-	VANDPS       Y2, Y1, Y1
-	VMOVUPS      w42ae0000<>+0(SB), Y2
-	VPCMPGTD     Y2, Y0, Y0
-	VPCMPGTD     Y2, Y1, Y1
-	VORPS        Y1, Y0, Y0
-	VMOVMSKPS    Y0, BX
-	VMOVUPS      64(SI), Y0
-	VMOVUPS      96(SI), Y1
-	VMASKMOVPS   (CX), Y0, Y0
-	VMASKMOVPS   32(CX), Y1, Y1
+	VMOVUPS      w7fffffff<>+0(SB), Y3
+	VANDPS       Y3, Y0, Y2
+	VANDPS       Y3, Y1, Y3
+	VMOVUPS      w42ae0000<>+0(SB), Y4
+	VPCMPGTD     Y4, Y2, Y2
+	VPCMPGTD     Y4, Y3, Y3
+	VORPS        Y3, Y2, Y2
+	VMOVMSKPS    Y2, BX
 	VMOVUPS      w4b400000<>+0(SB), Y2
 	VMOVAPS      Y2, Y3
 	VMOVUPS      w3fb8aa3b<>+0(SB), Y4
@@ -1187,14 +1179,12 @@ TEXT ·expAVX512(SB), NOSPLIT, $0-24
 loop:
 	VMOVUPS           (CX), Z0
 	VMOVUPS           64(CX), Z1
-	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z0
-	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z1
-	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z0, K1
-	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z1, K2
+	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z2
+	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z3
+	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z2, K1
+	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z3, K2
 	KORW              K2, K1, K1
 	KMOVW             K1, BX
-	VMOVUPS           (CX), Z0
-	VMOVUPS           64(CX), Z1
 	VBROADCASTSS      w4b400000<>+0(SB), Z2
 	VMOVAPS           Z2, Z3
 	VFMADD231PS.BCST  w3fb8aa3b<>+0(SB), Z0, Z2
@@ -1254,12 +1244,9 @@ some:
 	VMOVUPS           64(SI), Z0
 	VPMOVD2M          Z0, K1
 	VMOVUPS.Z         (CX), K1, Z0
-	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z0
-	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z0, K1
+	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z1
+	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z1, K1
 	KMOVW             K1, BX
-	VMOVUPS           64(SI), Z0
-	VPMOVD2M          Z0, K1
-	VMOVUPS.Z         (CX), K1, Z0
 	VBROADCASTSS      w4b400000<>+0(SB), Z1
 	VFMADD231PS.BCST  w3fb8aa3b<>+0(SB), Z0, Z1
 	VSUBPS.BCST       w4b400000<>+0(SB), Z1, Z2
@@ -1395,16 +1382,14 @@ TEXT ·sigmoidAVX2(SB), NOSPLIT, $0-24
 loop:
 	VMOVUPS      (CX), Y0
 	VMOVUPS      32(CX), Y1
-	VMOVUPS      w7fffffff<>+0(SB), Y2
-	VANDPS       Y2, Y0, Y0
-	VANDPS       Y2, Y1, Y1
-	VMOVUPS      w42ae0000<>+0(SB), Y2
-	VPCMPGTD     Y2, Y0, Y0
-	VPCMPGTD     Y2, Y1, Y1
-	VORPS        Y1, Y0, Y0
-	VMOVMSKPS    Y0, BX
-	VMOVUPS      (CX), Y0
-	VMOVUPS      32(CX), Y1
+	VMOVUPS      w7fffffff<>+0(SB), Y3
+	VANDPS       Y3, Y0, Y2
+	VANDPS       Y3, Y1, Y3
+	VMOVUPS      w42ae0000<>+0(SB), Y4
+	VPCMPGTD     Y4, Y2, Y2
+	VPCMPGTD     Y4, Y3, Y3
+	VORPS        Y3, Y2, Y2
+	VMOVMSKPS    Y2, BX
 	VMOVUPS      w4b40007f<>+0(SB), Y2
 	VMOVAPS      Y2, Y3
 	VMOVUPS      wbfb8aa3b<>+0(SB), Y4
@@ -1487,18 +1472,14 @@ some:
 	VMOVUPS      96(SI), Y1
 	VMASKMOVPS   (CX), Y0, Y0
 	VMASKMOVPS   32(CX), Y1, Y1
-	VMOVUPS      w7fffffff<>+0(SB), Y2
-	VANDPS       Y2, Y0, Y0
-	VANDPS       Y2, Y1, Y1
-	VMOVUPS      w42ae0000<>+0(SB), Y2
-	VPCMPGTD     Y2, Y0, Y0
-	VPCMPGTD     Y2, Y1, Y1
-	VORPS        Y1, Y0, Y0
-	VMOVMSKPS    Y0, BX
-	VMOVUPS      64(SI), Y0
-	VMOVUPS      96(SI), Y1
-	VMASKMOVPS   (CX), Y0, Y0
-	VMASKMOVPS   32(CX), Y1, Y1
+	VMOVUPS      w7fffffff<>+0(SB), Y3
+	VANDPS       Y3, Y0, Y2
+	VANDPS       Y3, Y1, Y3
+	VMOVUPS      w42ae0000<>+0(SB), Y4
+	VPCMPGTD     Y4, Y2, Y2
+	VPCMPGTD     Y4, Y3, Y3
+	VORPS        Y3, Y2, Y2
+	VMOVMSKPS    Y2, BX
 	VMOVUPS      w4b40007f<>+0(SB), Y2
 	VMOVAPS      Y2, Y3
 	VMOVUPS      wbfb8aa3b<>+0(SB), Y4
@@ -1786,14 +1767,12 @@ TEXT ·sigmoidAVX512(SB), NOSPLIT, $0-24
 loop:
 	VMOVUPS           (CX), Z0
 	VMOVUPS           64(CX), Z1
-	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z0
-	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z1
-	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z0, K1
-	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z1, K2
+	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z2
+	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z3
+	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z2, K1
+	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z3, K2
 	KORW              K2, K1, K1
 	KMOVW             K1, BX
-	VMOVUPS           (CX), Z0
-	VMOVUPS           64(CX), Z1
 	VBROADCASTSS      w4b40007f<>+0(SB), Z2
 	VMOVAPS           Z2, Z3
 	VFMADD231PS.BCST  wbfb8aa3b<>+0(SB), Z0, Z2
@@ -1865,12 +1844,9 @@ some:
 	VMOVUPS           64(SI), Z0
 	VPMOVD2M          Z0, K1
 	VMOVUPS.Z         (CX), K1, Z0
-	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z0
-	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z0, K1
+	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z1
+	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z1, K1
 	KMOVW             K1, BX
-	VMOVUPS           64(SI), Z0
-	VPMOVD2M          Z0, K1
-	VMOVUPS.Z         (CX), K1, Z0
 	VBROADCASTSS      w4b40007f<>+0(SB), Z1
 	VFMADD231PS.BCST  wbfb8aa3b<>+0(SB), Z0, Z1
 	VSUBPS.BCST       w4b40007f<>+0(SB), Z1, Z2
@@ -3563,86 +3539,80 @@ TEXT ·geluAVX512(SB), NOSPLIT, $0-24
 loop:
 	VMOVUPS           (CX), Z0
 	VMOVUPS           64(CX), Z1
-	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z0
-	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z1
-	VPCMPGTD.BCST     w41000000<>+0(SB), Z0, K1
-	VPCMPGTD.BCST     w41000000<>+0(SB), Z1, K2
+	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z2
+	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z3
+	VPCMPGTD.BCST     w41000000<>+0(SB), Z2, K1
+	VPCMPGTD.BCST     w41000000<>+0(SB), Z3, K2
 	KORW              K2, K1, K1
 	KMOVW             K1, BX
-	VMOVUPS           (CX), Z0
-	VMOVUPS           64(CX), Z1
-	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z0
-	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z1
-	VMULPS            Z0, Z0, Z2
-	VMULPS            Z1, Z1, Z3
-	VMOVAPS           Z2, Z4
-	VMOVAPS           Z3, Z5
-	VFMSUB231PS       Z0, Z0, Z4
-	VFMSUB231PS       Z1, Z1, Z5
-	VBROADCASTSS      w4b400000<>+0(SB), Z0
-	VMOVAPS           Z0, Z1
-	VFMADD231PS.BCST  wbf38aa3b<>+0(SB), Z2, Z0
-	VFMADD231PS.BCST  wbf38aa3b<>+0(SB), Z3, Z1
-	VPSLLD            $0x17, Z0, Z6
-	VPSLLD            $0x17, Z1, Z7
-	VSUBPS.BCST       w4b400000<>+0(SB), Z0, Z0
-	VSUBPS.BCST       w4b400000<>+0(SB), Z1, Z1
-	VFNMADD231PS.BCST wbfb17218<>+0(SB), Z0, Z2
-	VFNMADD231PS.BCST wbfb17218<>+0(SB), Z1, Z3
-	VADDPS            Z4, Z2, Z0
-	VADDPS            Z5, Z3, Z1
-	VMOVUPS           (CX), Z2
-	VMOVUPS           64(CX), Z3
-	VANDPS.BCST       w7fffffff<>+0(SB), Z2, Z2
-	VANDPS.BCST       w7fffffff<>+0(SB), Z3, Z3
-	VADDPS.BCST       w40400000<>+0(SB), Z2, Z4
-	VADDPS.BCST       w40400000<>+0(SB), Z3, Z5
-	VDIVPS            Z4, Z2, Z2
-	VDIVPS            Z5, Z3, Z3
-	VBROADCASTSS      wbda30cd3<>+0(SB), Z4
-	VMOVAPS           Z4, Z5
-	VBROADCASTSS      w37b511f8<>+0(SB), Z8
-	VMOVAPS           Z8, Z9
-	VFMADD213PS.BCST  w3e45cb84<>+0(SB), Z2, Z4
-	VFMADD213PS.BCST  w3e45cb84<>+0(SB), Z3, Z5
-	VFMADD213PS.BCST  wb9891d05<>+0(SB), Z0, Z8
-	VFMADD213PS.BCST  wb9891d05<>+0(SB), Z1, Z9
-	VFMADD213PS.BCST  wbd4deded<>+0(SB), Z2, Z4
-	VFMADD213PS.BCST  wbd4deded<>+0(SB), Z3, Z5
-	VFMADD213PS.BCST  w3b2aac79<>+0(SB), Z0, Z8
-	VFMADD213PS.BCST  w3b2aac79<>+0(SB), Z1, Z9
-	VFMADD213PS.BCST  wbdaa40c1<>+0(SB), Z2, Z4
-	VFMADD213PS.BCST  wbdaa40c1<>+0(SB), Z3, Z5
-	VFMADD213PS.BCST  wbcaaaa49<>+0(SB), Z0, Z8
-	VFMADD213PS.BCST  wbcaaaa49<>+0(SB), Z1, Z9
-	VFMADD213PS.BCST  wbe892e8d<>+0(SB), Z2, Z4
-	VFMADD213PS.BCST  wbe892e8d<>+0(SB), Z3, Z5
-	VFMADD213PS.BCST  w3dfffffe<>+0(SB), Z0, Z8
-	VFMADD213PS.BCST  w3dfffffe<>+0(SB), Z1, Z9
-	VFMADD213PS.BCST  w3e5510fa<>+0(SB), Z2, Z4
-	VFMADD213PS.BCST  w3e5510fa<>+0(SB), Z3, Z5
-	VFMADD213PS.BCST  wbf000000<>+0(SB), Z0, Z8
-	VFMADD213PS.BCST  wbf000000<>+0(SB), Z1, Z9
-	VFMADD213PS.BCST  w3f88d466<>+0(SB), Z2, Z4
-	VFMADD213PS.BCST  w3f88d466<>+0(SB), Z3, Z5
-	VFMADD213PS.BCST  wc005ca6a<>+0(SB), Z2, Z4
-	VFMADD213PS.BCST  wc005ca6a<>+0(SB), Z3, Z5
-	VFMADD213PS.BCST  w3fc00000<>+0(SB), Z2, Z4
-	VFMADD213PS.BCST  w3fc00000<>+0(SB), Z3, Z5
-	VMULPS            Z2, Z4, Z2
-	VMULPS            Z3, Z5, Z3
-	VMULPS            Z0, Z8, Z0
-	VMULPS            Z1, Z9, Z1
-	VMOVAPS           Z2, Z4
-	VMOVAPS           Z3, Z5
-	VFMADD231PS       Z4, Z0, Z2
-	VFMADD231PS       Z5, Z1, Z3
-	VMOVUPS           (CX), Z0
-	VMOVUPS           64(CX), Z1
+	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z2
+	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z3
+	VMULPS            Z2, Z2, Z4
+	VMULPS            Z3, Z3, Z5
+	VMOVAPS           Z4, Z6
+	VMOVAPS           Z5, Z7
+	VFMSUB231PS       Z2, Z2, Z6
+	VFMSUB231PS       Z3, Z3, Z7
+	VBROADCASTSS      w4b400000<>+0(SB), Z2
+	VMOVAPS           Z2, Z3
+	VFMADD231PS.BCST  wbf38aa3b<>+0(SB), Z4, Z2
+	VFMADD231PS.BCST  wbf38aa3b<>+0(SB), Z5, Z3
+	VPSLLD            $0x17, Z2, Z8
+	VPSLLD            $0x17, Z3, Z9
+	VSUBPS.BCST       w4b400000<>+0(SB), Z2, Z2
+	VSUBPS.BCST       w4b400000<>+0(SB), Z3, Z3
+	VFNMADD231PS.BCST wbfb17218<>+0(SB), Z2, Z4
+	VFNMADD231PS.BCST wbfb17218<>+0(SB), Z3, Z5
+	VADDPS            Z6, Z4, Z2
+	VADDPS            Z7, Z5, Z3
+	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z4
+	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z5
+	VADDPS.BCST       w40400000<>+0(SB), Z4, Z6
+	VADDPS.BCST       w40400000<>+0(SB), Z5, Z7
+	VDIVPS            Z6, Z4, Z4
+	VDIVPS            Z7, Z5, Z5
+	VBROADCASTSS      wbda30cd3<>+0(SB), Z6
+	VMOVAPS           Z6, Z7
+	VBROADCASTSS      w37b511f8<>+0(SB), Z10
+	VMOVAPS           Z10, Z11
+	VFMADD213PS.BCST  w3e45cb84<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST  w3e45cb84<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST  wb9891d05<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST  wb9891d05<>+0(SB), Z3, Z11
+	VFMADD213PS.BCST  wbd4deded<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST  wbd4deded<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST  w3b2aac79<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST  w3b2aac79<>+0(SB), Z3, Z11
+	VFMADD213PS.BCST  wbdaa40c1<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST  wbdaa40c1<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST  wbcaaaa49<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST  wbcaaaa49<>+0(SB), Z3, Z11
+	VFMADD213PS.BCST  wbe892e8d<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST  wbe892e8d<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST  w3dfffffe<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST  w3dfffffe<>+0(SB), Z3, Z11
+	VFMADD213PS.BCST  w3e5510fa<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST  w3e5510fa<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST  wbf000000<>+0(SB), Z2, Z10
+	VFMADD213PS.BCST  wbf000000<>+0(SB), Z3, Z11
+	VFMADD213PS.BCST  w3f88d466<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST  w3f88d466<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST  wc005ca6a<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST  wc005ca6a<>+0(SB), Z5, Z7
+	VFMADD213PS.BCST  w3fc00000<>+0(SB), Z4, Z6
+	VFMADD213PS.BCST  w3fc00000<>+0(SB), Z5, Z7
+	VMULPS            Z4, Z6, Z4
+	VMULPS            Z5, Z7, Z5
+	VMULPS            Z2, Z10, Z2
+	VMULPS            Z3, Z11, Z3
+	VMOVAPS           Z4, Z6
+	VMOVAPS           Z5, Z7
+	VFMADD231PS       Z6, Z2, Z4
+	VFMADD231PS       Z7, Z3, Z5
 	VPMINUD.BCST      w80000000<>+0(SB), Z0, Z0
 	VPMINUD.BCST      w80000000<>+0(SB), Z1, Z1
-	VPADDD            Z6, Z2, Z2
-	VPADDD            Z7, Z3, Z3
+	VPADDD            Z8, Z4, Z2
+	VPADDD            Z9, Z5, Z3
 	VSUBPS            Z2, Z0, Z0
 	VSUBPS            Z3, Z1, Z1
 	TESTL             BX, BX
@@ -3674,52 +3644,43 @@ some:
 	VMOVUPS           64(SI), Z0
 	VPMOVD2M          Z0, K1
 	VMOVUPS.Z         (CX), K1, Z0
-	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z0
-	VPCMPGTD.BCST     w41000000<>+0(SB), Z0, K1
+	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z1
+	VPCMPGTD.BCST     w41000000<>+0(SB), Z1, K1
 	KMOVW             K1, BX
-	VMOVUPS           64(SI), Z0
-	VPMOVD2M          Z0, K1
-	VMOVUPS.Z         (CX), K1, Z0
-	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z0
-	VMULPS            Z0, Z0, Z1
-	VMOVAPS           Z1, Z2
-	VFMSUB231PS       Z0, Z0, Z2
-	VBROADCASTSS      w4b400000<>+0(SB), Z0
-	VFMADD231PS.BCST  wbf38aa3b<>+0(SB), Z1, Z0
-	VPSLLD            $0x17, Z0, Z3
-	VSUBPS.BCST       w4b400000<>+0(SB), Z0, Z0
-	VFNMADD231PS.BCST wbfb17218<>+0(SB), Z0, Z1
-	VADDPS            Z2, Z1, Z0
-	VMOVUPS           64(SI), Z1
-	VPMOVD2M          Z1, K1
-	VMOVUPS.Z         (CX), K1, Z1
-	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z1
-	VADDPS.BCST       w40400000<>+0(SB), Z1, Z2
-	VDIVPS            Z2, Z1, Z1
-	VBROADCASTSS      wbda30cd3<>+0(SB), Z2
-	VBROADCASTSS      w37b511f8<>+0(SB), Z4
-	VFMADD213PS.BCST  w3e45cb84<>+0(SB), Z1, Z2
-	VFMADD213PS.BCST  wb9891d05<>+0(SB), Z0, Z4
-	VFMADD213PS.BCST  wbd4deded<>+0(SB), Z1, Z2
-	VFMADD213PS.BCST  w3b2aac79<>+0(SB), Z0, Z4
-	VFMADD213PS.BCST  wbdaa40c1<>+0(SB), Z1, Z2
-	VFMADD213PS.BCST  wbcaaaa49<>+0(SB), Z0, Z4
-	VFMADD213PS.BCST  wbe892e8d<>+0(SB), Z1, Z2
-	VFMADD213PS.BCST  w3dfffffe<>+0(SB), Z0, Z4
-	VFMADD213PS.BCST  w3e5510fa<>+0(SB), Z1, Z2
-	VFMADD213PS.BCST  wbf000000<>+0(SB), Z0, Z4
-	VFMADD213PS.BCST  w3f88d466<>+0(SB), Z1, Z2
-	VFMADD213PS.BCST  wc005ca6a<>+0(SB), Z1, Z2
-	VFMADD213PS.BCST  w3fc00000<>+0(SB), Z1, Z2
-	VMULPS            Z1, Z2, Z1
-	VMULPS            Z0, Z4, Z0
-	VMOVAPS           Z1, Z2
-	VFMADD231PS       Z2, Z0, Z1
-	VMOVUPS           64(SI), Z0
-	VPMOVD2M          Z0, K1
-	VMOVUPS.Z         (CX), K1, Z0
+	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z1
+	VMULPS            Z1, Z1, Z2
+	VMOVAPS           Z2, Z3
+	VFMSUB231PS       Z1, Z1, Z3
+	VBROADCASTSS      w4b400000<>+0(SB), Z1
+	VFMADD231PS.BCST  wbf38aa3b<>+0(SB), Z2, Z1
+	VPSLLD            $0x17, Z1, Z4
+	VSUBPS.BCST       w4b400000<>+0(SB), Z1, Z1
+	VFNMADD231PS.BCST wbfb17218<>+0(SB), Z1, Z2
+	VADDPS            Z3, Z2, Z1
+	VANDPS.BCST       w7fffffff<>+0(SB), Z0, Z2
+	VADDPS.BCST       w40400000<>+0(SB), Z2, Z3
+	VDIVPS            Z3, Z2, Z2
+	VBROADCASTSS      wbda30cd3<>+0(SB), Z3
+	VBROADCASTSS      w37b511f8<>+0(SB), Z5
+	VFMADD213PS.BCST  w3e45cb84<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  wb9891d05<>+0(SB), Z1, Z5
+	VFMADD213PS.BCST  wbd4deded<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  w3b2aac79<>+0(SB), Z1, Z5
+	VFMADD213PS.BCST  wbdaa40c1<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  wbcaaaa49<>+0(SB), Z1, Z5
+	VFMADD213PS.BCST  wbe892e8d<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  w3dfffffe<>+0(SB), Z1, Z5
+	VFMADD213PS.BCST  w3e5510fa<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  wbf000000<>+0(SB), Z1, Z5
+	VFMADD213PS.BCST  w3f88d466<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  wc005ca6a<>+0(SB), Z2, Z3
+	VFMADD213PS.BCST  w3fc00000<>+0(SB), Z2, Z3
+	VMULPS            Z2, Z3, Z2
+	VMULPS            Z1, Z5, Z1
+	VMOVAPS           Z2, Z3
+	VFMADD231PS       Z3, Z1, Z2
 	VPMINUD.BCST      w80000000<>+0(SB), Z0, Z0
-	VPADDD            Z3, Z1, Z1
+	VPADDD            Z4, Z2, Z1
 	VSUBPS            Z1, Z0, Z0
 	TESTL             BX, BX
 	JNZ               restmend

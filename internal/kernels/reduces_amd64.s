@@ -26,30 +26,20 @@ loop:
 	VFMSUB213PS  Y7, Y6, Y3
 	VFMSUB213PS  Y7, Y6, Y4
 	VFMSUB213PS  Y7, Y6, Y5
-	VMOVUPS      w7fffffff<>+0(SB), Y6
-	VANDPS       Y6, Y2, Y2
-	VANDPS       Y6, Y3, Y3
-	VANDPS       Y6, Y4, Y4
-	VANDPS       Y6, Y5, Y5
-	VMOVUPS      w42ae0000<>+0(SB), Y6
-	VPCMPGTD     Y6, Y2, Y2
-	VPCMPGTD     Y6, Y3, Y3
-	VPCMPGTD     Y6, Y4, Y4
-	VPCMPGTD     Y6, Y5, Y5
-	VORPS        Y3, Y2, Y2
-	VORPS        Y4, Y2, Y2
-	VORPS        Y5, Y2, Y2
-	VMOVMSKPS    Y2, BX
-	VMOVUPS      (CX), Y2
-	VMOVUPS      32(CX), Y3
-	VMOVUPS      64(CX), Y4
-	VMOVUPS      96(CX), Y5
-	VBROADCASTSS scale+24(FP), Y6
-	VBROADCASTSS shift+28(FP), Y7
-	VFMSUB213PS  Y7, Y6, Y2
-	VFMSUB213PS  Y7, Y6, Y3
-	VFMSUB213PS  Y7, Y6, Y4
-	VFMSUB213PS  Y7, Y6, Y5
+	VMOVUPS      w7fffffff<>+0(SB), Y9
+	VANDPS       Y9, Y2, Y6
+	VANDPS       Y9, Y3, Y7
+	VANDPS       Y9, Y4, Y8
+	VANDPS       Y9, Y5, Y9
+	VMOVUPS      w42ae0000<>+0(SB), Y10
+	VPCMPGTD     Y10, Y6, Y6
+	VPCMPGTD     Y10, Y7, Y7
+	VPCMPGTD     Y10, Y8, Y8
+	VPCMPGTD     Y10, Y9, Y9
+	VORPS        Y7, Y6, Y6
+	VORPS        Y8, Y6, Y6
+	VORPS        Y9, Y6, Y6
+	VMOVMSKPS    Y6, BX
 	VMOVUPS      w4b400000<>+0(SB), Y6
 	VMOVAPS      Y6, Y7
 	VMOVAPS      Y6, Y8
@@ -164,22 +154,14 @@ some:
 	VBROADCASTSS shift+28(FP), Y5
 	VFMSUB213PS  Y5, Y4, Y2
 	VFMSUB213PS  Y5, Y4, Y3
-	VMOVUPS      w7fffffff<>+0(SB), Y4
-	VANDPS       Y4, Y2, Y2
-	VANDPS       Y4, Y3, Y3
-	VMOVUPS      w42ae0000<>+0(SB), Y4
-	VPCMPGTD     Y4, Y2, Y2
-	VPCMPGTD     Y4, Y3, Y3
-	VORPS        Y3, Y2, Y2
-	VMOVMSKPS    Y2, BX
-	VMOVUPS      64(SI), Y2
-	VMOVUPS      96(SI), Y3
-	VMASKMOVPS   (CX), Y2, Y2
-	VMASKMOVPS   32(CX), Y3, Y3
-	VBROADCASTSS scale+24(FP), Y4
-	VBROADCASTSS shift+28(FP), Y5
-	VFMSUB213PS  Y5, Y4, Y2
-	VFMSUB213PS  Y5, Y4, Y3
+	VMOVUPS      w7fffffff<>+0(SB), Y5
+	VANDPS       Y5, Y2, Y4
+	VANDPS       Y5, Y3, Y5
+	VMOVUPS      w42ae0000<>+0(SB), Y6
+	VPCMPGTD     Y6, Y4, Y4
+	VPCMPGTD     Y6, Y5, Y5
+	VORPS        Y5, Y4, Y4
+	VMOVMSKPS    Y4, BX
 	VMOVUPS      w4b400000<>+0(SB), Y4
 	VMOVAPS      Y4, Y5
 	VMOVUPS      w3fb8aa3b<>+0(SB), Y6
@@ -639,18 +621,12 @@ loop:
 	VBROADCASTSS      shift+28(FP), Z4
 	VFMSUB213PS       Z4, Z3, Z1
 	VFMSUB213PS       Z4, Z3, Z2
-	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z1
-	VANDPS.BCST       w7fffffff<>+0(SB), Z2, Z2
-	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z1, K1
-	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z2, K2
+	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z3
+	VANDPS.BCST       w7fffffff<>+0(SB), Z2, Z4
+	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z3, K1
+	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z4, K2
 	KORW              K2, K1, K1
 	KMOVW             K1, BX
-	VMOVUPS           (CX), Z1
-	VMOVUPS           64(CX), Z2
-	VBROADCASTSS      scale+24(FP), Z3
-	VBROADCASTSS      shift+28(FP), Z4
-	VFMSUB213PS       Z4, Z3, Z1
-	VFMSUB213PS       Z4, Z3, Z2
 	VBROADCASTSS      w4b400000<>+0(SB), Z3
 	VMOVAPS           Z3, Z4
 	VFMADD231PS.BCST  w3fb8aa3b<>+0(SB), Z1, Z3
@@ -718,15 +694,9 @@ some:
 	VBROADCASTSS      scale+24(FP), Z2
 	VBROADCASTSS      shift+28(FP), Z3
 	VFMSUB213PS       Z3, Z2, Z1
-	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z1
-	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z1, K1
+	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z2
+	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z2, K1
 	KMOVW             K1, BX
-	VMOVUPS           64(SI), Z1
-	VPMOVD2M          Z1, K1
-	VMOVUPS.Z         (CX), K1, Z1
-	VBROADCASTSS      scale+24(FP), Z2
-	VBROADCASTSS      shift+28(FP), Z3
-	VFMSUB213PS       Z3, Z2, Z1
 	VBROADCASTSS      w4b400000<>+0(SB), Z2
 	VFMADD231PS.BCST  w3fb8aa3b<>+0(SB), Z1, Z2
 	VSUBPS.BCST       w4b400000<>+0(SB), Z2, Z3
@@ -891,30 +861,20 @@ loop:
 	VFMSUB213PS  Y7, Y6, Y3
 	VFMSUB213PS  Y7, Y6, Y4
 	VFMSUB213PS  Y7, Y6, Y5
-	VMOVUPS      w7fffffff<>+0(SB), Y6
-	VANDPS       Y6, Y2, Y2
-	VANDPS       Y6, Y3, Y3
-	VANDPS       Y6, Y4, Y4
-	VANDPS       Y6, Y5, Y5
-	VMOVUPS      w42ae0000<>+0(SB), Y6
-	VPCMPGTD     Y6, Y2, Y2
-	VPCMPGTD     Y6, Y3, Y3
-	VPCMPGTD     Y6, Y4, Y4
-	VPCMPGTD     Y6, Y5, Y5
-	VORPS        Y3, Y2, Y2
-	VORPS        Y4, Y2, Y2
-	VORPS        Y5, Y2, Y2
-	VMOVMSKPS    Y2, DX
-	VMOVUPS      (CX), Y2
-	VMOVUPS      32(CX), Y3
-	VMOVUPS      64(CX), Y4
-	VMOVUPS      96(CX), Y5
-	VBROADCASTSS scale+16(FP), Y6
-	VBROADCASTSS shift+20(FP), Y7
-	VFMSUB213PS  Y7, Y6, Y2
-	VFMSUB213PS  Y7, Y6, Y3
-	VFMSUB213PS  Y7, Y6, Y4
-	VFMSUB213PS  Y7, Y6, Y5
+	VMOVUPS      w7fffffff<>+0(SB), Y9
+	VANDPS       Y9, Y2, Y6
+	VANDPS       Y9, Y3, Y7
+	VANDPS       Y9, Y4, Y8
+	VANDPS       Y9, Y5, Y9
+	VMOVUPS      w42ae0000<>+0(SB), Y10
+	VPCMPGTD     Y10, Y6, Y6
+	VPCMPGTD     Y10, Y7, Y7
+	VPCMPGTD     Y10, Y8, Y8
+	VPCMPGTD     Y10, Y9, Y9
+	VORPS        Y7, Y6, Y6
+	VORPS        Y8, Y6, Y6
+	VORPS        Y9, Y6, Y6
+	VMOVMSKPS    Y6, DX
 	VMOVUPS      w4b400000<>+0(SB), Y6
 	VMOVAPS      Y6, Y7
 	VMOVAPS      Y6, Y8
@@ -1024,22 +984,14 @@ some:
 	VBROADCASTSS shift+20(FP), Y5
 	VFMSUB213PS  Y5, Y4, Y2
 	VFMSUB213PS  Y5, Y4, Y3
-	VMOVUPS      w7fffffff<>+0(SB), Y4
-	VANDPS       Y4, Y2, Y2
-	VANDPS       Y4, Y3, Y3
-	VMOVUPS      w42ae0000<>+0(SB), Y4
-	VPCMPGTD     Y4, Y2, Y2
-	VPCMPGTD     Y4, Y3, Y3
-	VORPS        Y3, Y2, Y2
-	VMOVMSKPS    Y2, DX
-	VMOVUPS      64(BX), Y2
-	VMOVUPS      96(BX), Y3
-	VMASKMOVPS   (CX), Y2, Y2
-	VMASKMOVPS   32(CX), Y3, Y3
-	VBROADCASTSS scale+16(FP), Y4
-	VBROADCASTSS shift+20(FP), Y5
-	VFMSUB213PS  Y5, Y4, Y2
-	VFMSUB213PS  Y5, Y4, Y3
+	VMOVUPS      w7fffffff<>+0(SB), Y5
+	VANDPS       Y5, Y2, Y4
+	VANDPS       Y5, Y3, Y5
+	VMOVUPS      w42ae0000<>+0(SB), Y6
+	VPCMPGTD     Y6, Y4, Y4
+	VPCMPGTD     Y6, Y5, Y5
+	VORPS        Y5, Y4, Y4
+	VMOVMSKPS    Y4, DX
 	VMOVUPS      w4b400000<>+0(SB), Y4
 	VMOVAPS      Y4, Y5
 	VMOVUPS      w3fb8aa3b<>+0(SB), Y6
@@ -1309,18 +1261,12 @@ loop:
 	VBROADCASTSS      shift+20(FP), Z4
 	VFMSUB213PS       Z4, Z3, Z1
 	VFMSUB213PS       Z4, Z3, Z2
-	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z1
-	VANDPS.BCST       w7fffffff<>+0(SB), Z2, Z2
-	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z1, K1
-	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z2, K2
+	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z3
+	VANDPS.BCST       w7fffffff<>+0(SB), Z2, Z4
+	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z3, K1
+	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z4, K2
 	KORW              K2, K1, K1
 	KMOVW             K1, DX
-	VMOVUPS           (CX), Z1
-	VMOVUPS           64(CX), Z2
-	VBROADCASTSS      scale+16(FP), Z3
-	VBROADCASTSS      shift+20(FP), Z4
-	VFMSUB213PS       Z4, Z3, Z1
-	VFMSUB213PS       Z4, Z3, Z2
 	VBROADCASTSS      w4b400000<>+0(SB), Z3
 	VMOVAPS           Z3, Z4
 	VFMADD231PS.BCST  w3fb8aa3b<>+0(SB), Z1, Z3
@@ -1385,15 +1331,9 @@ some:
 	VBROADCASTSS      scale+16(FP), Z2
 	VBROADCASTSS      shift+20(FP), Z3
 	VFMSUB213PS       Z3, Z2, Z1
-	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z1
-	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z1, K1
+	VANDPS.BCST       w7fffffff<>+0(SB), Z1, Z2
+	VPCMPGTD.BCST     w42ae0000<>+0(SB), Z2, K1
 	KMOVW             K1, DX
-	VMOVUPS           64(BX), Z1
-	VPMOVD2M          Z1, K1
-	VMOVUPS.Z         (CX), K1, Z1
-	VBROADCASTSS      scale+16(FP), Z2
-	VBROADCASTSS      shift+20(FP), Z3
-	VFMSUB213PS       Z3, Z2, Z1
 	VBROADCASTSS      w4b400000<>+0(SB), Z2
 	VFMADD231PS.BCST  w3fb8aa3b<>+0(SB), Z1, Z2
 	VSUBPS.BCST       w4b400000<>+0(SB), Z2, Z3

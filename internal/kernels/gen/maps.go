@@ -79,6 +79,8 @@ type function struct {
 	// only is set.
 	slow func(x group) group
 	only bool
+	// keep says that there are registers for x with AVX2, too.
+	keep bool
 	// size is the number of vectors that are taken together, for AVX2 and
 	// AVX-512.
 	size [2]int
@@ -92,7 +94,11 @@ func (f function) apply(label string, load func() group) group {
 	if f.limit == 0 {
 		return f.quick(load)
 	}
-	unusual := f.unusual(load()).any()
+	x := load()
+	unusual := f.unusual(x).any()
+	if lanes == 16 || f.keep {
+		load = func() group { return x }
+	}
 	y := f.quick(load)
 	TESTL(unusual, unusual)
 	JNZ(LabelRef(label + "mend"))
@@ -120,7 +126,7 @@ func (f function) mend(label string, load func() group, y group) {
 }
 
 var exp = function{
-	name: "exp", what: "the exponential", size: [2]int{4, 2}, limit: 87,
+	name: "exp", what: "the exponential", size: [2]int{4, 2}, limit: 87, keep: true,
 	quick: func(load func() group) group {
 		x := load()
 		turns, r := reduce(x, nil, 1, 0)
@@ -136,7 +142,7 @@ var exp = function{
 // sigmoid is 1/(1+e^-x), where 1 + e^-x = (1 + 2^n) + (less·2^n + lost), and
 // lost is what the first sum rounds away.
 var sigmoid = function{
-	name: "sigmoid", what: "the logistic function", size: [2]int{2, 2}, limit: 87, only: true,
+	name: "sigmoid", what: "the logistic function", size: [2]int{2, 2}, limit: 87, only: true, keep: true,
 	quick: func(load func() group) group {
 		x := load()
 		turns, r := reduce(x, nil, -1, 127)
