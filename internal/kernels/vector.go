@@ -2,12 +2,12 @@ package kernels
 
 import "math"
 
-// Sums have an order that depends on the length alone. Those of products, of
-// squares and of exponentials are taken in float64, but for up to 4
-// exponentials that are added as float32 before.
+// Sums have an order that depends on the length alone. Those of products and of
+// squares are taken in float64; of exponentials, up to 4 are added as float32
+// before.
 
-// Sum is the sum of the values: of every 128 by 8 sums of 16 as float32, in
-// pairs, and of these in float64.
+// Sum is the sum of the values: 8 sums of up to 16 of them as float32 for every
+// 128, which are added as float64.
 func Sum(x []float32) float64 { return sum(x) }
 
 // Dot is the inner product of two vectors of one length, summed in float64.
@@ -76,8 +76,9 @@ func LayerNorm(dst, row, gain, bias []float32, eps float64) {
 	layerNorm(dst[:n], row, gain[:n], bias[:n], Sum(row), eps)
 }
 
-// AddLayerNorm is LayerNorm of the row x + y + z, whose parts are as long as
-// dst at least. x + y is rounded first. dst may be one of them.
+// AddLayerNorm is LayerNorm of the row x + y + z, as after a layer with a bias
+// and a residual connection. x + y is rounded first. y and z are as long as x,
+// dst at least; dst may be one of them.
 func AddLayerNorm(dst, x, y, z, gain, bias []float32, eps float64) {
 	n := len(x)
 	if n == 0 {
