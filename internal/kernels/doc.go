@@ -23,20 +23,23 @@
 // operand reaches every element that it belongs to. With alpha 0, or k 0, the
 // operands are not read.
 //
-// An element-wise function is one polynomial in fused multiply-adds, the same
-// for every value and place. A sum or an inner product of a vector has an
-// order that depends on its length alone.
+// An element-wise function takes the same fused multiply-adds for a value
+// wherever it stands; what it promises is in units of the last place of the
+// correctly rounded result, for every float32. A sum or an inner product of a
+// vector has an order that depends on its length alone.
 //
 // A product in 8 bits ([GemmInt8]) sums whole numbers, and rounds as its
 // comment says.
 //
 // There are two numeric profiles. With AVX2 and FMA (any amd64 processor
 // since about 2015) the results are those above, bit for bit; AVX-512 is used
-// where the processor has it, and gives the same bits, since every element
-// goes through the same operations. In the portable profile, everywhere else
-// and under the build tag purego, a multiply-add may round twice, sums run
-// from first to last, and element-wise functions are those of package math,
-// rounded. Products in 8 bits have the same bits in both.
+// where it is faster, and gives the same bits, since every element goes through
+// the same operations. In the portable profile, everywhere else and under the
+// build tag purego, a multiply-add may round twice, sums run from first to
+// last, and element-wise functions are those of package math, rounded.
+// Products in 8 bits have the same bits in both. GODEBUG=cpu.avx512f=off or
+// cpu.avx2=off in the environment keeps a process from those vectors, for
+// comparison.
 //
 // # Goroutines
 //

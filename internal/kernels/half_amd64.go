@@ -2,7 +2,9 @@
 
 package kernels
 
-var fastHalves = fast && cpuF16C()
+import "golang.org/x/sys/cpu"
+
+var fastHalves = cpu.X86.HasF16C
 
 // fromHalfFast converts whole vectors and returns how many values that is.
 func fromHalfFast(dst []float32, src []uint16) int {
@@ -10,7 +12,7 @@ func fromHalfFast(dst []float32, src []uint16) int {
 	if !fast || !fastHalves || n == 0 {
 		return 0
 	}
-	fromHalfVec(n, &src[0], &dst[0])
+	fromHalfAVX2(n, &src[0], &dst[0])
 	return n
 }
 
@@ -19,6 +21,6 @@ func toHalfFast(dst []uint16, src []float32) int {
 	if !fast || !fastHalves || n == 0 {
 		return 0
 	}
-	toHalfVec(n, &src[0], &dst[0])
+	toHalfAVX2(n, &src[0], &dst[0])
 	return n
 }

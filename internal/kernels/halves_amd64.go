@@ -4,15 +4,12 @@
 
 package kernels
 
-// cpuF16C reports whether the processor converts half-precision numbers.
-func cpuF16C() bool
-
-// fromHalfVec converts n half-precision numbers; n is a positive multiple of 8.
+// fromHalfAVX2 converts n half-precision numbers; n is a multiple of 8.
 //
 //go:noescape
-func fromHalfVec(n int, src *uint16, dst *float32)
+func fromHalfAVX2(n int, src *uint16, dst *float32)
 
-// toHalfVec rounds n numbers to half precision; n is a positive multiple of 8.
+// toHalfAVX2 rounds n numbers to half precision; n is a multiple of 8.
 //
 //go:noescape
-func toHalfVec(n int, src *float32, dst *uint16)
+func toHalfAVX2(n int, src *float32, dst *uint16)

@@ -4,47 +4,89 @@
 
 #include "textflag.h"
 
-// func cpuF16C() bool
-// Requires: CPUID
-TEXT ·cpuF16C(SB), NOSPLIT, $0-1
-	MOVL $0x00000001, AX
-	XORL CX, CX
-	CPUID
-	SHRL $0x1d, CX
-	ANDL $0x01, CX
-	MOVB CL, ret+0(FP)
-	RET
-
-// func fromHalfVec(n int, src *uint16, dst *float32)
+// func fromHalfAVX2(n int, src *uint16, dst *float32)
 // Requires: AVX, F16C
-TEXT ·fromHalfVec(SB), NOSPLIT, $0-24
+TEXT ·fromHalfAVX2(SB), NOSPLIT, $0-24
 	MOVQ n+0(FP), AX
 	MOVQ src+8(FP), CX
 	MOVQ dst+16(FP), DX
+	SUBQ $0x00000020, AX
+	JL   loopend
 
 loop:
 	VCVTPH2PS (CX), Y0
 	VMOVUPS   Y0, (DX)
-	ADDQ      $0x10, CX
-	ADDQ      $0x20, DX
-	SUBQ      $0x08, AX
-	JNZ       loop
+	VCVTPH2PS 16(CX), Y0
+	VMOVUPS   Y0, 32(DX)
+	VCVTPH2PS 32(CX), Y0
+	VMOVUPS   Y0, 64(DX)
+	VCVTPH2PS 48(CX), Y0
+	VMOVUPS   Y0, 96(DX)
+	ADDQ      $0x00000040, CX
+	ADDQ      $0x00000080, DX
+	SUBQ      $0x00000020, AX
+	JGE       loop
+
+loopend:
+	ADDQ $0x00000020, AX
+	SUBQ $0x00000008, AX
+	JL   eightend
+
+eight:
+	VCVTPH2PS (CX), Y0
+	VMOVUPS   Y0, (DX)
+	ADDQ      $0x00000010, CX
+	ADDQ      $0x00000020, DX
+	SUBQ      $0x00000008, AX
+	JGE       eight
+
+eightend:
+	ADDQ $0x00000008, AX
 	VZEROUPPER
 	RET
 
-// func toHalfVec(n int, src *float32, dst *uint16)
+// func toHalfAVX2(n int, src *float32, dst *uint16)
 // Requires: AVX, F16C
-TEXT ·toHalfVec(SB), NOSPLIT, $0-24
+TEXT ·toHalfAVX2(SB), NOSPLIT, $0-24
 	MOVQ n+0(FP), AX
 	MOVQ src+8(FP), CX
 	MOVQ dst+16(FP), DX
+	SUBQ $0x00000020, AX
+	JL   loopend
 
 loop:
 	VMOVUPS   (CX), Y0
-	VCVTPS2PH $0x00, Y0, (DX)
-	ADDQ      $0x20, CX
-	ADDQ      $0x10, DX
-	SUBQ      $0x08, AX
-	JNZ       loop
+	VCVTPS2PH $0x00, Y0, X0
+	VMOVUPS   X0, (DX)
+	VMOVUPS   32(CX), Y0
+	VCVTPS2PH $0x00, Y0, X0
+	VMOVUPS   X0, 16(DX)
+	VMOVUPS   64(CX), Y0
+	VCVTPS2PH $0x00, Y0, X0
+	VMOVUPS   X0, 32(DX)
+	VMOVUPS   96(CX), Y0
+	VCVTPS2PH $0x00, Y0, X0
+	VMOVUPS   X0, 48(DX)
+	ADDQ      $0x00000080, CX
+	ADDQ      $0x00000040, DX
+	SUBQ      $0x00000020, AX
+	JGE       loop
+
+loopend:
+	ADDQ $0x00000020, AX
+	SUBQ $0x00000008, AX
+	JL   eightend
+
+eight:
+	VMOVUPS   (CX), Y0
+	VCVTPS2PH $0x00, Y0, X0
+	VMOVUPS   X0, (DX)
+	ADDQ      $0x00000020, CX
+	ADDQ      $0x00000010, DX
+	SUBQ      $0x00000008, AX
+	JGE       eight
+
+eightend:
+	ADDQ $0x00000008, AX
 	VZEROUPPER
 	RET

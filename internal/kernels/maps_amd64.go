@@ -4,27 +4,52 @@
 
 package kernels
 
-// erfVec writes the error function of n values to dst, which may be src.
+// erfAVX2 writes the error function of n values to dst, which may be src.
 //
 //go:noescape
-func erfVec(n int, src *float32, dst *float32)
+func erfAVX2(n int, src *float32, dst *float32)
 
-// expVec writes the exponential of n values to dst, which may be src.
+// erfAVX512 writes the error function of n values to dst, which may be src.
 //
 //go:noescape
-func expVec(n int, src *float32, dst *float32)
+func erfAVX512(n int, src *float32, dst *float32)
 
-// sigmoidVec writes the logistic function of n values to dst, which may be src.
+// expAVX2 writes the exponential of n values to dst, which may be src.
 //
 //go:noescape
-func sigmoidVec(n int, src *float32, dst *float32)
+func expAVX2(n int, src *float32, dst *float32)
 
-// tanhVec writes the hyperbolic tangent of n values to dst, which may be src.
+// expAVX512 writes the exponential of n values to dst, which may be src.
 //
 //go:noescape
-func tanhVec(n int, src *float32, dst *float32)
+func expAVX512(n int, src *float32, dst *float32)
 
-// geluVec writes x·Φ(x) of n values to dst, which may be src.
+// sigmoidAVX2 writes the logistic function of n values to dst, which may be src.
 //
 //go:noescape
-func geluVec(n int, src *float32, dst *float32)
+func sigmoidAVX2(n int, src *float32, dst *float32)
+
+// sigmoidAVX512 writes the logistic function of n values to dst, which may be src.
+//
+//go:noescape
+func sigmoidAVX512(n int, src *float32, dst *float32)
+
+// tanhAVX2 writes the hyperbolic tangent of n values to dst, which may be src.
+//
+//go:noescape
+func tanhAVX2(n int, src *float32, dst *float32)
+
+// tanhAVX512 writes the hyperbolic tangent of n values to dst, which may be src.
+//
+//go:noescape
+func tanhAVX512(n int, src *float32, dst *float32)
+
+// geluAVX2 writes x·Φ(x) of n values to dst, which may be src.
+//
+//go:noescape
+func geluAVX2(n int, src *float32, dst *float32)
+
+// geluAVX512 writes x·Φ(x) of n values to dst, which may be src.
+//
+//go:noescape
+func geluAVX512(n int, src *float32, dst *float32)

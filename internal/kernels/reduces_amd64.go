@@ -4,52 +4,67 @@
 
 package kernels
 
-// expSumVec writes e^(src-shift) of n values to dst and returns their sum.
+// expSumAVX2 writes e^(scale·src-shift) of n values to dst and returns their sum.
 //
 //go:noescape
-func expSumVec(n int, src *float32, dst *float32, shift float32) float64
+func expSumAVX2(n int, src *float32, dst *float32, scale float32, shift float32) float64
 
-// sumExpVec returns the sum of e^(src-shift) over n values.
+// expSumAVX512 writes e^(scale·src-shift) of n values to dst and returns their sum.
 //
 //go:noescape
-func sumExpVec(n int, src *float32, shift float32) float64
+func expSumAVX512(n int, src *float32, dst *float32, scale float32, shift float32) float64
 
-// sumVec returns the sum of n values.
+// sumExpAVX2 returns the sum of e^(scale·src-shift) over n values.
 //
 //go:noescape
-func sumVec(n int, x *float32) float64
+func sumExpAVX2(n int, src *float32, scale float32, shift float32) float64
 
-// dotWideVec returns the inner product of n values in float64.
+// sumExpAVX512 returns the sum of e^(scale·src-shift) over n values.
 //
 //go:noescape
-func dotWideVec(n int, x *float32, y *float32) float64
+func sumExpAVX512(n int, src *float32, scale float32, shift float32) float64
 
-// maxVec returns the greatest of n values, NaN if one of them is, -Inf without values.
+// sumAVX2 returns the sum of n values.
 //
 //go:noescape
-func maxVec(n int, x *float32) float32
+func sumAVX2(n int, x *float32) float64
 
-// dotVec returns the inner product of n values.
+// addSumAVX2 writes x + y + z of n values to dst and returns the sum of what it wrote.
 //
 //go:noescape
-func dotVec(n int, x *float32, y *float32) float32
+func addSumAVX2(n int, x *float32, y *float32, z *float32, dst *float32) float64
 
-// axpyVec adds alpha·x to n values of y.
+// squaresAVX2 returns the sum of (x-shift)² over n values in float64.
 //
 //go:noescape
-func axpyVec(n int, alpha float32, x *float32, y *float32)
+func squaresAVX2(n int, x *float32, shift float32) float64
 
-// scaleVec writes alpha·src of n values to dst, which may be src.
+// dotWideAVX2 returns the inner product of n values in float64.
 //
 //go:noescape
-func scaleVec(n int, alpha float32, src *float32, dst *float32)
+func dotWideAVX2(n int, x *float32, y *float32) float64
 
-// shiftVec writes src-shift of n values to dst, which may be src.
+// maxAVX2 returns the greatest of n values, NaN if one of them is, -Inf without values.
 //
 //go:noescape
-func shiftVec(n int, shift float32, src *float32, dst *float32)
+func maxAVX2(n int, x *float32) float32
 
-// affineVec replaces n values of x by alpha·x·gain + bias.
+// dotAVX2 returns the inner product of n values.
 //
 //go:noescape
-func affineVec(n int, alpha float32, gain *float32, bias *float32, x *float32)
+func dotAVX2(n int, x *float32, y *float32) float32
+
+// axpyAVX2 adds alpha·x to n values of y.
+//
+//go:noescape
+func axpyAVX2(n int, alpha float32, x *float32, y *float32)
+
+// scaleAVX2 writes alpha·src of n values to dst, which may be src.
+//
+//go:noescape
+func scaleAVX2(n int, alpha float32, src *float32, dst *float32)
+
+// affineAVX2 writes (src-shift)·alpha·gain + bias of n values to dst, which may be src.
+//
+//go:noescape
+func affineAVX2(n int, shift float32, alpha float32, src *float32, gain *float32, bias *float32, dst *float32)

@@ -2,9 +2,12 @@ package kernels
 
 import "math"
 
-// Sums are taken in float64 and in an order that depends on the length alone.
+// Sums have an order that depends on the length alone. Those of products and of
+// squares are taken in float64; of exponentials, up to 4 are added as float32
+// before.
 
-// Sum is the sum of the values.
+// Sum is the sum of the values: 8 sums of up to 16 of them as float32 for every
+// 128, which are added as float64.
 func Sum(x []float32) float64 { return sum(x) }
 
 // Dot is the inner product of two vectors of one length, summed in float64.
@@ -22,18 +25,22 @@ func Scale(alpha float32, src, dst []float32) { scale(alpha, src, dst[:len(src)]
 // Softmax writes e^x/Σe^x of a row to dst, which must be as long at least and
 // may be the row. Values of -Inf get 0; a row of nothing else, or with NaN or
 // +Inf, gets NaN.
-func Softmax(dst, row []float32) {
+func Softmax(dst, row []float32) { ScaledSoftmax(dst, row, 1) }
+
+// ScaledSoftmax is Softmax of scale·x, where scale is positive. The exponent is
+// scale·x minus the rounded scale·max, rounded once.
+func ScaledSoftmax(dst, row []float32, scale float32) {
 	if len(row) == 0 {
 		return
 	}
 	dst = dst[:len(row)]
-	s := expSum(dst, row, Max(row))
-	scale(float32(1/s), dst, dst)
+	s := expSum(dst, row, scale, scale*Max(row))
+	Scale(float32(1/s), dst, dst)
 }
 
 // ExpSum writes e^(src-shift) to dst, which must be as long at least and may
 // be src, and returns the sum of what it wrote.
-func ExpSum(dst, src []float32, shift float32) float64 { return expSum(dst[:len(src)], src, shift) }
+func ExpSum(dst, src []float32, shift float32) float64 { return expSum(dst[:len(src)], src, 1, shift) }
 
 // LogSumExp is log(Σe^x) of a row, -Inf without values.
 func LogSumExp(row []float32) float32 {
@@ -49,7 +56,7 @@ func LogSumExp(row []float32) float32 {
 // returns the inverse of the divisor; a row of zeros stays zeros and has the
 // inverse 0.
 func Normalize(dst, row []float32, least float64) float32 {
-	length := math.Sqrt(Dot(row, row))
+	length := math.Sqrt(squares(row, 0))
 	var inverse float32
 	if length != 0 {
 		inverse = float32(1 / max(length, least))
@@ -66,21 +73,30 @@ func LayerNorm(dst, row, gain, bias []float32, eps float64) {
 	if n == 0 {
 		return
 	}
-	dst, gain, bias = dst[:n], gain[:n], bias[:n]
-	shift(float32(Sum(row)/float64(n)), row, dst)
-	variance := Dot(dst, dst) / float64(n)
-	affine(float32(1/math.Sqrt(variance+eps)), gain, bias, dst)
+	layerNorm(dst[:n], row, gain[:n], bias[:n], Sum(row), eps)
 }
 
-func shiftGo(by float32, src, dst []float32) {
-	for i, v := range src {
-		dst[i] = v - by
+// AddLayerNorm is LayerNorm of the row x + y + z, as after a layer with a bias
+// and a residual connection. x + y is rounded first. y and z are as long as x,
+// dst at least; dst may be one of them.
+func AddLayerNorm(dst, x, y, z, gain, bias []float32, eps float64) {
+	n := len(x)
+	if n == 0 {
+		return
 	}
+	dst = dst[:n]
+	layerNorm(dst, dst, gain[:n], bias[:n], addSum(dst, x, y[:n], z[:n]), eps)
 }
 
-func affineGo(alpha float32, gain, bias, x []float32) {
-	for i, v := range x {
-		x[i] = alpha*v*gain[i] + bias[i]
+func layerNorm(dst, row, gain, bias []float32, sum, eps float64) {
+	mean := float32(sum / float64(len(row)))
+	variance := squares(row, mean) / float64(len(row))
+	affine(mean, float32(1/math.Sqrt(variance+eps)), row, gain, bias, dst)
+}
+
+func affineGo(shift, alpha float32, src, gain, bias, dst []float32) {
+	for i, v := range src {
+		dst[i] = (v-shift)*alpha*gain[i] + bias[i]
 	}
 }
 
@@ -92,10 +108,28 @@ func sumGo(x []float32) float64 {
 	return s
 }
 
+func addSumGo(dst, x, y, z []float32) float64 {
+	var s float64
+	for i, v := range x {
+		dst[i] = v + y[i] + z[i]
+		s += float64(dst[i])
+	}
+	return s
+}
+
 func dotWideGo(x, y []float32) float64 {
 	var s float64
 	for i, v := range x {
 		s += float64(v) * float64(y[i])
+	}
+	return s
+}
+
+func squaresGo(x []float32, shift float32) float64 {
+	var s float64
+	for _, v := range x {
+		d := float64(v) - float64(shift)
+		s += d * d
 	}
 	return s
 }
@@ -128,10 +162,10 @@ func scaleGo(alpha float32, src, dst []float32) {
 	}
 }
 
-func expSumGo(dst, src []float32, shift float32) float64 {
+func expSumGo(dst, src []float32, scale, shift float32) float64 {
 	var s float64
 	for i, v := range src {
-		dst[i] = float32(math.Exp(float64(v - shift)))
+		dst[i] = float32(math.Exp(float64(scale)*float64(v) - float64(shift)))
 		s += float64(dst[i])
 	}
 	return s

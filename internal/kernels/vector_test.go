@@ -29,7 +29,7 @@ func TestVectors(t *testing.T) {
 				sum, sumAbs, product, productAbs = sum+a, sumAbs+math.Abs(a), product+a*b, productAbs+math.Abs(a*b)
 				top, exps = max(top, a), exps+math.Exp(a)
 			}
-			if got := Sum(x); !near(got, sum, sumAbs, 1e-15) {
+			if got := Sum(x); !near(got, sum, sumAbs, 3e-7) {
 				t.Errorf("n=%d: sum %v, want %v", n, got, sum)
 			}
 			if got := Dot(x, y); !near(got, product, productAbs, 1e-15) {
@@ -48,6 +48,16 @@ func TestVectors(t *testing.T) {
 			for i, v := range z {
 				if want := math.Exp(float64(x[i])) / exps; !near(float64(v), want, want, 1e-6) {
 					t.Errorf("n=%d: softmax %d is %v, want %v", n, i, v, want)
+				}
+			}
+			scaled := 0.0
+			for _, v := range x {
+				scaled += math.Exp(0.125 * float64(v))
+			}
+			ScaledSoftmax(z, x, 0.125)
+			for i, v := range z {
+				if want := math.Exp(0.125*float64(x[i])) / scaled; !near(float64(v), want, want, 1e-6) {
+					t.Errorf("n=%d: scaled softmax %d is %v, want %v", n, i, v, want)
 				}
 			}
 			inverse, length := Normalize(z, x, 1e-12), math.Sqrt(dotWideGo(x, x))
@@ -98,6 +108,20 @@ func TestLayerNorm(t *testing.T) {
 				want := (float64(row[i])-mean)/math.Sqrt(squares/float64(n)+eps)*float64(gain[i]) + float64(bias[i])
 				if !near(float64(v), want, 10, 1e-6) {
 					t.Errorf("n=%d: value %d is %v, want %v", n, i, v, want)
+				}
+			}
+			x, y, z, sums := guarded(t, n, true), guarded(t, n, true), guarded(t, n, true), make([]float32, n)
+			copy(x, values(r, n))
+			copy(y, values(r, n))
+			copy(z, values(r, n))
+			for i := range sums {
+				sums[i] = x[i] + y[i] + z[i]
+			}
+			AddLayerNorm(x, x, y, z, gain, bias, eps)
+			LayerNorm(sums, sums, gain, bias, eps)
+			for i, v := range x {
+				if !near(float64(v), float64(sums[i]), 10, 1e-6) {
+					t.Errorf("n=%d: value %d of a sum is %v, want %v", n, i, v, sums[i])
 				}
 			}
 			if LayerNorm(row, row, gain, bias, eps); !sameBits(row, dst) {
@@ -178,6 +202,25 @@ func TestGemv(t *testing.T) {
 						t.Fatalf("%d x %d, form %d: value %d is %v, want %v", m, n, form, i, got[i], want[i])
 					}
 				}
+			}
+		}
+	})
+}
+
+func TestVectorsAllocateNothing(t *testing.T) {
+	x, y, z := make([]float32, 77), make([]float32, 77), make([]uint16, 77)
+	profiles(t, func(t *testing.T) {
+		for name, f := range map[string]func(){
+			"GELU":          func() { GELU(y, x) },
+			"ScaledSoftmax": func() { ScaledSoftmax(y, x, 2) },
+			"LogSumExp":     func() { LogSumExp(x) },
+			"LayerNorm":     func() { LayerNorm(y, x, x, x, 1) },
+			"AddLayerNorm":  func() { AddLayerNorm(y, x, x, x, x, x, 1) },
+			"Normalize":     func() { Normalize(y, x, 1) },
+			"ToFloat16":     func() { ToFloat16(z, x) },
+		} {
+			if n := testing.AllocsPerRun(10, f); n != 0 {
+				t.Errorf("%s allocates %v times", name, n)
 			}
 		}
 	})

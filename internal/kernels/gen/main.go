@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/pass"
 )
 
 var sets = map[string]func(){
@@ -30,5 +31,6 @@ func main() {
 	}
 	build.ConstraintExpr("amd64,!purego")
 	generate()
+	pass.Compile = compile
 	build.Generate()
 }

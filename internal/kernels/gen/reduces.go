@@ -8,205 +8,272 @@ import (
 	. "github.com/mmcloughlin/avo/reg"
 )
 
+// What memory limits, or the conversion to float64, is written for AVX2 alone:
+// wider vectors gain nothing there.
 func reduces() {
-	expSum("expSumVec", true)
-	expSum("sumExpVec", false)
-	wideSum("sumVec", "sumVec returns the sum of n values.", 1)
-	wideSum("dotWideVec", "dotWideVec returns the inner product of n values in float64.", 2)
+	both("expSum", func(name string) { expSum(name, true) })
+	both("sumExp", func(name string) { expSum(name, false) })
+	lanes = 8
+	sum("sumAVX2", false)
+	sum("addSumAVX2", true)
+	wideSum("squaresAVX2", false)
+	wideSum("dotWideAVX2", true)
 	maxVec()
 	dotVec()
 	axpyVec()
 	scaleVec()
-	shiftVec()
-	affineVec()
+	normVec()
 }
 
-// begin starts a function and loads its pointers.
-func begin(name, signature, doc string, pointers ...string) (n Register, p []Register) {
-	TEXT(name, NOSPLIT, signature)
-	Doc(doc)
-	Pragma("noescape")
-	n = Load(Param("n"), GP64())
-	for _, name := range pointers {
-		p = append(p, Load(Param(name), GP64()))
-	}
-	return n, p
-}
-
-func broadcast(name string) VecVirtual {
-	v := YMM()
-	a, err := Param(name).Resolve()
-	if err != nil {
-		panic(err)
-	}
-	VBROADCASTSS(a.Addr, v)
-	return v
-}
-
-// by runs body for each full vector of width floats and then tail, if there
-// is one, for the rest, with its mask.
-func by(n Register, p []Register, label string, width int, body func()) {
-	SUBQ(Imm(uint64(width)), n)
-	JL(LabelRef(label + "end"))
-	Label(label)
-	body()
-	for _, r := range p {
-		ADDQ(U32(uint32(4*width)), r)
-	}
-	SUBQ(Imm(uint64(width)), n)
-	JGE(LabelRef(label))
-	Label(label + "end")
-	ADDQ(Imm(uint64(width)), n)
-}
-
-func zeros(n int) []VecVirtual {
-	v := make([]VecVirtual, n)
-	for i := range v {
-		v[i] = YMM()
-		VXORPS(v[i], v[i], v[i])
-	}
-	return v
-}
-
-// returnWide returns the sum of the lanes of the accumulators as float64.
-func returnWide(acc []VecVirtual) {
-	for step := len(acc) / 2; step > 0; step /= 2 {
-		for i := range step {
-			VADDPD(acc[i+step], acc[i], acc[i])
+func zeros(n int) group {
+	g := vectors(n)
+	for _, v := range g {
+		if lanes == 16 {
+			VPXORD(v, v, v)
+		} else {
+			VXORPS(v, v, v)
 		}
 	}
-	low, high := XMM(), XMM()
-	VEXTRACTF128(Imm(1), acc[0], high)
-	VEXTRACTF128(Imm(0), acc[0], low)
-	VADDPD(high, low, low)
+	return g
+}
+
+// upper and lower are halves of a vector; upper is a copy.
+func upper(v VecVirtual) VecVirtual {
+	if v.Size() == 64 {
+		half := YMM()
+		VEXTRACTF64X4(Imm(1), v, half)
+		return half
+	}
+	half := XMM()
+	VEXTRACTF128(Imm(1), v, half)
+	return half
+}
+
+func lower(v VecVirtual) Register {
+	if v.Size() == 64 {
+		return v.AsY()
+	}
+	return v.AsX()
+}
+
+// eight adds the vectors of a group until 8 floats are left: lane i and lane
+// i + half, for halves from the greatest one to 8.
+func eight(g group) VecVirtual {
+	for len(g) > 1 {
+		half := len(g) / 2
+		g = add(g[:half], g[half:])
+	}
+	v := g[0]
+	if lanes == 16 {
+		low := YMM()
+		VADDPS(upper(v), lower(v), low)
+		return low
+	}
+	return v
+}
+
+// addEight adds 8 floats to as many float64.
+func addEight(acc group, v VecVirtual) {
+	if lanes == 16 {
+		wide := ZMM()
+		VCVTPS2PD(v, wide)
+		VADDPD(wide, acc[0], acc[0])
+		return
+	}
+	low, high := YMM(), YMM()
+	VCVTPS2PD(lower(v), low)
+	VCVTPS2PD(upper(v), high)
+	VADDPD(low, acc[0], acc[0])
+	VADDPD(high, acc[1], acc[1])
+}
+
+// returnWide returns the sum of float64 lanes, 8 or a multiple.
+func returnWide(acc group) {
+	for len(acc) > 1 {
+		half := len(acc) / 2
+		for i := range half {
+			VADDPD(acc[i+half], acc[i], acc[i])
+		}
+		acc = acc[:half]
+	}
+	v := acc[0]
+	if lanes == 16 {
+		v = YMM()
+		VADDPD(upper(acc[0]), lower(acc[0]), v)
+	}
+	low := XMM()
+	VADDPD(upper(v), lower(v), low)
 	VHADDPD(low, low, low)
 	Store(low, ReturnIndex(0))
 	VZEROUPPER()
 	RET()
 }
 
-// addWide adds the 8 floats of x to two accumulators.
-func addWide(x VecVirtual, acc []VecVirtual) {
-	half, low, high := XMM(), YMM(), YMM()
-	VCVTPS2PD(x.AsX(), low)
-	VEXTRACTF128(Imm(1), x, half)
-	VCVTPS2PD(half, high)
-	VADDPD(low, acc[0], acc[0])
-	VADDPD(high, acc[1], acc[1])
-}
-
 // expSum generates the sum of exponentials.
 func expSum(name string, store bool) {
-	signature, doc := "func(n int, src *float32, shift float32) float64", name+" returns the sum of e^(src-shift) over n values."
+	signature, doc := "func(n int, src *float32, scale, shift float32) float64", "returns the sum of e^(scale·src-shift) over n values."
 	pointers := []string{"src"}
 	if store {
-		signature = "func(n int, src, dst *float32, shift float32) float64"
-		doc = name + " writes e^(src-shift) of n values to dst and returns their sum."
+		signature = "func(n int, src, dst *float32, scale, shift float32) float64"
+		doc = "writes e^(scale·src-shift) of n values to dst and returns their sum."
 		pointers = append(pointers, "dst")
 	}
 	n, p := begin(name, signature, doc, pointers...)
-	shift := broadcast("shift")
-	acc := zeros(2)
-	by(n, p, "loop", 8, func() {
-		x := YMM()
-		VMOVUPS(Mem{Base: p[0]}, x)
-		VSUBPS(shift, x, x)
-		e := exp(x)
-		if store {
-			VMOVUPS(e, Mem{Base: p[1]})
+	acc := zeros(16 / lanes)
+	at := func(x group) group {
+		scale, shift := parameter("scale", len(x)), parameter("shift", len(x))
+		for i := range x {
+			VFMSUB213PS(shift[i], scale[i], x[i])
 		}
-		addWide(e, acc)
-	})
-	TESTQ(n, n)
-	JZ(LabelRef("done"))
-	mask, x := tailMask(n), YMM()
-	VMASKMOVPS(Mem{Base: p[0]}, mask, x)
-	VSUBPS(shift, x, x)
-	e := exp(x)
-	if store {
-		VMASKMOVPS(e, mask, Mem{Base: p[1]})
+		return x
 	}
-	VANDPS(mask, e, e)
-	addWide(e, acc)
-	Label("done")
+	load := func() group { return at(loadGroup(32/lanes, Mem{Base: p[0]})) }
+	var y, last group
+	by(n, p, "loop", 32, func() {
+		y = exp.apply("loop", load)
+		if store {
+			y.store(Mem{Base: p[1]})
+		}
+		addEight(acc, eight(y))
+	})
+	var some func() group
+	rest(n, p, func(first prefix) {
+		some = func() group { return at(first.load(Mem{Base: p[0]})) }
+		last = exp.apply("rest", some)
+		if store {
+			first.store(last, Mem{Base: p[1]})
+		}
+		first.clear(last)
+		addEight(acc, eight(last))
+	})
+	returnWide(acc)
+	exp.mend("loop", load, y)
+	exp.mend("rest", some, last)
+}
+
+// sum generates a sum of values: 128 at a time are added up to 8 lanes as
+// float32, and those as float64. With two more operands, the values are sums of
+// three, which are stored.
+func sum(name string, three bool) {
+	signature, doc := "func(n int, x *float32) float64", "returns the sum of n values."
+	pointers := []string{"x"}
+	if three {
+		signature = "func(n int, x, y, z, dst *float32) float64"
+		doc = "writes x + y + z of n values to dst and returns the sum of what it wrote."
+		pointers = []string{"x", "y", "z", "dst"}
+	}
+	n, p := begin(name, signature, doc, pointers...)
+	acc := zeros(16 / lanes)
+	by(n, p, "loop", 128, func() {
+		var total group
+		for part := range 4 {
+			at := func(i int) Mem { return Mem{Base: p[i], Disp: 128 * part} }
+			x := loadGroup(32/lanes, at(0))
+			if three {
+				x = add(add(x, loadGroup(32/lanes, at(1))), loadGroup(32/lanes, at(2)))
+				x.store(at(3))
+			}
+			if part == 0 {
+				total = x
+			} else {
+				total = add(total, x)
+			}
+		}
+		addEight(acc, eight(total))
+	})
+	rest(n, p, func(first prefix) {
+		x := first.load(Mem{Base: p[0]})
+		if three {
+			x = add(add(x, first.load(Mem{Base: p[1]})), first.load(Mem{Base: p[2]}))
+			first.store(x, Mem{Base: p[3]})
+		}
+		addEight(acc, eight(x))
+	})
 	returnWide(acc)
 }
 
-// wideSum generates a sum in float64 of values or of products.
-func wideSum(name, doc string, operands int) {
-	pointers, signature := []string{"x"}, "func(n int, x *float32) float64"
-	if operands == 2 {
-		pointers, signature = []string{"x", "y"}, "func(n int, x, y *float32) float64"
+// wideSum generates a sum in float64 of products, or of squares of
+// differences. There are 16 lanes, for places modulo 16.
+func wideSum(name string, products bool) {
+	signature, doc := "func(n int, x *float32, shift float32) float64", "returns the sum of (x-shift)² over n values in float64."
+	pointers := []string{"x"}
+	if products {
+		signature, doc = "func(n int, x, y *float32) float64", "returns the inner product of n values in float64."
+		pointers = []string{"x", "y"}
 	}
 	n, p := begin(name, signature, doc, pointers...)
-	acc := zeros(4)
-	add := func(i int, load func(r Register) VecVirtual) {
-		x := load(p[0])
-		if operands == 1 {
-			VADDPD(x, acc[i], acc[i])
-			return
-		}
-		VFMADD231PD(x, load(p[1]), acc[i])
+	acc := zeros(32 / lanes)
+	var shift, wide group
+	if !products {
+		shift, wide = parameter("shift", len(acc)/2), vectors(1)
+		VCVTPS2PD(lower(shift[0]), wide[0])
 	}
-	at := func(disp int) func(r Register) VecVirtual {
-		return func(r Register) VecVirtual {
-			x := YMM()
-			VCVTPS2PD(Mem{Base: r, Disp: disp}, x)
-			return x
+	step := func(get func(i int) group) {
+		x := get(0)
+		y := x
+		if products {
+			y = get(1)
+		} else {
+			for i := range x {
+				VSUBPD(wide[0], x[i], x[i])
+			}
+		}
+		for i := range acc {
+			VFMADD231PD(y[i], x[i], acc[i])
 		}
 	}
 	by(n, p, "loop", 16, func() {
-		for i := range acc {
-			add(i, at(16*i))
-		}
+		step(func(i int) group {
+			x := vectors(len(acc))
+			for j, v := range x {
+				VCVTPS2PD(Mem{Base: p[i], Disp: 2 * lanes * j}, v)
+			}
+			return x
+		})
 	})
-	by(n, p, "four", 4, func() { add(0, at(0)) })
-	TESTQ(n, n)
-	JZ(LabelRef("done"))
-	mask := tailMask(n)
-	add(1, func(r Register) VecVirtual {
-		x, wide := XMM(), YMM()
-		VMASKMOVPS(Mem{Base: r}, mask.AsX(), x)
-		VCVTPS2PD(x, wide)
-		return wide
+	rest(n, p, func(first prefix) {
+		step(func(i int) group {
+			narrow, x := first.load(Mem{Base: p[i]}), vectors(len(acc))
+			if !products {
+				// What is not there must not count as a difference.
+				none := clone(shift)
+				choose(first.condition(), narrow, none)
+				narrow = none
+			}
+			for j, v := range narrow {
+				VCVTPS2PD(lower(v), x[2*j])
+				VCVTPS2PD(upper(v), x[2*j+1])
+			}
+			return x
+		})
 	})
-	Label("done")
 	returnWide(acc)
 }
 
 func maxVec() {
-	n, p := begin("maxVec", "func(n int, x *float32) float32", "maxVec returns the greatest of n values, NaN if one of them is, -Inf without values.", "x")
+	n, p := begin("maxAVX2", "func(n int, x *float32) float32", "returns the greatest of n values, NaN if one of them is, -Inf without values.", "x")
 	lowest := float(float32(math.Inf(-1)))
-	acc, nan := zeros(4), zeros(2)
-	for _, a := range acc {
-		VMOVUPS(lowest, a)
-	}
+	nan := zeros(2)
+	acc := lowest.load(make(group, 4))
 	take := func(x VecVirtual, i int) {
 		unordered := YMM()
 		VCMPPS(Imm(3), x, x, unordered)
 		VORPS(unordered, nan[i%2], nan[i%2])
 		VMAXPS(x, acc[i], acc[i])
 	}
-	for _, w := range []struct {
-		label   string
-		vectors int
-	}{{"loop", 4}, {"eight", 1}} {
-		by(n, p, w.label, 8*w.vectors, func() {
-			for i := range w.vectors {
-				x := YMM()
-				VMOVUPS(Mem{Base: p[0], Disp: 32 * i}, x)
-				take(x, i)
-			}
-		})
-	}
-	TESTQ(n, n)
-	JZ(LabelRef("done"))
-	mask, x, none := tailMask(n), YMM(), YMM()
-	VMASKMOVPS(Mem{Base: p[0]}, mask, x)
-	VMOVUPS(lowest, none)
-	VBLENDVPS(mask, x, none, x)
-	take(x, 0)
-	Label("done")
+	by(n, p, "loop", 32, func() {
+		for i, x := range loadGroup(32/lanes, Mem{Base: p[0]}) {
+			take(x, i)
+		}
+	})
+	rest(n, p, func(first prefix) {
+		x := first.load(Mem{Base: p[0]})
+		y := lowest.load(x)
+		choose(first.condition(), x, y)
+		for i, v := range y {
+			take(v, i)
+		}
+	})
 	VMAXPS(acc[1], acc[0], acc[0])
 	VMAXPS(acc[3], acc[2], acc[2])
 	VMAXPS(acc[2], acc[0], acc[0])
@@ -215,9 +282,7 @@ func maxVec() {
 	flags := GP32()
 	VMOVMSKPS(nan[0], flags)
 	low, high := XMM(), XMM()
-	VEXTRACTF128(Imm(1), acc[0], high)
-	VEXTRACTF128(Imm(0), acc[0], low)
-	VMAXPS(high, low, low)
+	VMAXPS(upper(acc[0]), lower(acc[0]), low)
 	VPERMILPS(Imm(0x4e), low, high)
 	VMAXPS(high, low, low)
 	VPERMILPS(Imm(0xb1), low, high)
@@ -232,36 +297,22 @@ func maxVec() {
 }
 
 func dotVec() {
-	n, p := begin("dotVec", "func(n int, x, y *float32) float32", "dotVec returns the inner product of n values.", "x", "y")
+	n, p := begin("dotAVX2", "func(n int, x, y *float32) float32", "returns the inner product of n values.", "x", "y")
 	acc := zeros(8)
-	for _, w := range []struct {
-		label   string
-		vectors int
-	}{{"loop", 8}, {"eight", 1}} {
-		by(n, p, w.label, 8*w.vectors, func() {
-			for i := range w.vectors {
-				x := YMM()
-				VMOVUPS(Mem{Base: p[0], Disp: 32 * i}, x)
-				VFMADD231PS(Mem{Base: p[1], Disp: 32 * i}, x, acc[i])
-			}
-		})
-	}
-	TESTQ(n, n)
-	JZ(LabelRef("done"))
-	mask, x, y := tailMask(n), YMM(), YMM()
-	VMASKMOVPS(Mem{Base: p[0]}, mask, x)
-	VMASKMOVPS(Mem{Base: p[1]}, mask, y)
-	VFMADD231PS(y, x, acc[1])
-	Label("done")
-	for step := 4; step > 0; step /= 2 {
-		for i := range step {
-			VADDPS(acc[i+step], acc[i], acc[i])
+	by(n, p, "loop", 64, func() {
+		for i := range acc {
+			x := YMM()
+			VMOVUPS(Mem{Base: p[0], Disp: 32 * i}, x)
+			VFMADD231PS(Mem{Base: p[1], Disp: 32 * i}, x, acc[i])
 		}
-	}
-	low, high := XMM(), XMM()
-	VEXTRACTF128(Imm(1), acc[0], high)
-	VEXTRACTF128(Imm(0), acc[0], low)
-	VADDPS(high, low, low)
+	})
+	rest(n, p, func(first prefix) {
+		x, y := first.load(Mem{Base: p[0]}), first.load(Mem{Base: p[1]})
+		plusProduct(acc[:2], x, y)
+	})
+	v := eight(acc)
+	low := XMM()
+	VADDPS(upper(v), lower(v), low)
 	VHADDPS(low, low, low)
 	VHADDPS(low, low, low)
 	Store(low, ReturnIndex(0))
@@ -269,74 +320,41 @@ func dotVec() {
 	RET()
 }
 
-// update generates a loop that makes a vector of x and what else there is.
-func update(n Register, p []Register, dst int, f func(load func(i int) VecVirtual) VecVirtual) {
-	body := func(disp int) {
-		y := f(func(i int) VecVirtual {
-			x := YMM()
-			VMOVUPS(Mem{Base: p[i], Disp: disp}, x)
-			return x
-		})
-		VMOVUPS(y, Mem{Base: p[dst], Disp: disp})
-	}
+// update generates a loop that makes values from those of some operands.
+func update(n Register, p []Register, dst int, f func(load func(i int) group) group) {
 	by(n, p, "loop", 32, func() {
-		for i := range 4 {
-			body(32 * i)
-		}
+		f(func(i int) group { return loadGroup(32/lanes, Mem{Base: p[i]}) }).store(Mem{Base: p[dst]})
 	})
-	by(n, p, "eight", 8, func() { body(0) })
-	TESTQ(n, n)
-	JZ(LabelRef("done"))
-	mask := tailMask(n)
-	y := f(func(i int) VecVirtual {
-		x := YMM()
-		VMASKMOVPS(Mem{Base: p[i]}, mask, x)
-		return x
+	rest(n, p, func(first prefix) {
+		first.store(f(func(i int) group { return first.load(Mem{Base: p[i]}) }), Mem{Base: p[dst]})
 	})
-	VMASKMOVPS(y, mask, Mem{Base: p[dst]})
-	Label("done")
 	VZEROUPPER()
 	RET()
 }
 
 func axpyVec() {
-	n, p := begin("axpyVec", "func(n int, alpha float32, x, y *float32)", "axpyVec adds alpha·x to n values of y.", "x", "y")
-	alpha := broadcast("alpha")
-	update(n, p, 1, func(load func(i int) VecVirtual) VecVirtual {
+	n, p := begin("axpyAVX2", "func(n int, alpha float32, x, y *float32)", "adds alpha·x to n values of y.", "x", "y")
+	alpha := parameter("alpha", 4)
+	update(n, p, 1, func(load func(i int) group) group {
 		y := load(1)
-		VFMADD231PS(load(0), alpha, y)
+		plusProduct(y, load(0), alpha)
 		return y
 	})
 }
 
 func scaleVec() {
-	n, p := begin("scaleVec", "func(n int, alpha float32, src, dst *float32)", "scaleVec writes alpha·src of n values to dst, which may be src.", "src", "dst")
-	alpha := broadcast("alpha")
-	update(n, p, 1, func(load func(i int) VecVirtual) VecVirtual {
-		x := load(0)
-		VMULPS(alpha, x, x)
-		return x
-	})
+	n, p := begin("scaleAVX2", "func(n int, alpha float32, src, dst *float32)", "writes alpha·src of n values to dst, which may be src.", "src", "dst")
+	alpha := parameter("alpha", 4)
+	update(n, p, 1, func(load func(i int) group) group { return mul(load(0), alpha) })
 }
 
-func shiftVec() {
-	n, p := begin("shiftVec", "func(n int, shift float32, src, dst *float32)", "shiftVec writes src-shift of n values to dst, which may be src.", "src", "dst")
-	shift := broadcast("shift")
-	update(n, p, 1, func(load func(i int) VecVirtual) VecVirtual {
-		x := load(0)
-		VSUBPS(shift, x, x)
-		return x
-	})
-}
-
-func affineVec() {
-	n, p := begin("affineVec", "func(n int, alpha float32, gain, bias, x *float32)", "affineVec replaces n values of x by alpha·x·gain + bias.", "gain", "bias", "x")
-	alpha := broadcast("alpha")
-	update(n, p, 2, func(load func(i int) VecVirtual) VecVirtual {
-		x := load(2)
-		VMULPS(alpha, x, x)
-		gain, bias := load(0), load(1)
-		VFMADD213PS(bias, gain, x)
+func normVec() {
+	n, p := begin("affineAVX2", "func(n int, shift, alpha float32, src, gain, bias, dst *float32)",
+		"writes (src-shift)·alpha·gain + bias of n values to dst, which may be src.", "src", "gain", "bias", "dst")
+	shift, alpha := parameter("shift", 4), parameter("alpha", 4)
+	update(n, p, 3, func(load func(i int) group) group {
+		x := mul(sub(load(0), shift), alpha)
+		timesPlus(x, load(1), load(2))
 		return x
 	})
 }
