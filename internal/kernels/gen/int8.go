@@ -17,61 +17,47 @@ const (
 )
 
 func int8s() {
+	lanes = 8
 	for rows := 1; rows <= byteRows; rows++ {
-		byteTile(fmt.Sprintf("bytes%dx16", rows), rows, 16, pairs())
+		byteTile(fmt.Sprintf("bytes%dx16", rows), rows, pairs)
 	}
 	spread()
 	quantize()
 }
 
 func vnni() {
+	lanes = 16
 	for rows := 1; rows <= wideRows; rows++ {
-		byteTile(fmt.Sprintf("bytes%dx32", rows), rows, 32, dotBytes())
+		byteTile(fmt.Sprintf("bytes%dx32", rows), rows, dotBytes)
 	}
 }
 
-// byteMath is the arithmetic of a tile: vectors, and how they add products.
-type byteMath struct {
-	like  func() VecVirtual
-	bytes int
-	begin func()
-	// add adds the products of four unsigned bytes of a row, in every lane of
-	// x, with the signed ones of columns in b to the lanes of acc.
-	add  func(x, b, acc VecVirtual)
-	zero func(v VecVirtual)
-}
+// products adds the products of four unsigned bytes of a row, in every lane of
+// x, with the signed ones of columns in b to the lanes of acc.
+type products func(x, b, acc VecVirtual)
 
 // pairs are products by AVX2: of bytes, summed in pairs to 16 bits, which the
 // range of the weights keeps from saturating, and these in pairs to 32.
-func pairs() byteMath {
-	ones := new(VecVirtual)
-	return byteMath{
-		like: YMM, bytes: 32,
-		begin: func() {
-			*ones = YMM()
-			VMOVUPS(word(0x00010001), *ones)
-		},
-		add: func(x, b, acc VecVirtual) {
-			t := YMM()
-			VPMADDUBSW(b, x, t)
-			VPMADDWD(*ones, t, t)
-			VPADDD(t, acc, acc)
-		},
-		zero: func(v VecVirtual) { VPXOR(v, v, v) },
+func pairs() products {
+	ones := vector()
+	VMOVUPS(Mem(word(0x00010001)), ones)
+	return func(x, b, acc VecVirtual) {
+		t := vector()
+		VPMADDUBSW(b, x, t)
+		VPMADDWD(ones, t, t)
+		VPADDD(t, acc, acc)
 	}
 }
 
 // dotBytes are products by AVX-512 VNNI.
-func dotBytes() byteMath {
-	return byteMath{
-		like: ZMM, bytes: 64, begin: func() {},
-		add:  func(x, b, acc VecVirtual) { VPDPBUSD(b, x, acc) },
-		zero: func(v VecVirtual) { VPXORD(v, v, v) },
-	}
+func dotBytes() products {
+	return func(x, b, acc VecVirtual) { VPDPBUSD(b, x, acc) }
 }
 
-// byteTile generates the product of rows rows of bytes and one or two panels.
-func byteTile(name string, rows, cols int, m byteMath) {
+// byteTile generates the product of rows rows of bytes and two vectors of
+// columns: one panel, or two.
+func byteTile(name string, rows int, math func() products) {
+	cols, width := 2*lanes, 4*lanes // columns, bytes of a vector
 	TEXT(name, NOSPLIT, "func(steps int, a *uint8, lda int, b *int8, scales *float32, zeros *int32, colScales *float32, colSums *int32, c *float32, ldc int, add bool)")
 	Doc(fmt.Sprintf("%s writes the product of %d rows of bytes, lda bytes apart, and %d packed columns over 4·steps terms to c,", name, rows, cols),
 		"whose rows are ldc floats apart: (sum - zeros[i]·colSums[j])·scales[i]·colScales[j]. With add it adds it to what is there.")
@@ -80,15 +66,13 @@ func byteTile(name string, rows, cols int, m byteMath) {
 	a := Load(Param("a"), GP64())
 	lda := Load(Param("lda"), GP64())
 	b := Load(Param("b"), GP64())
-	acc := make([][2]VecVirtual, rows)
+	acc := make([]group, rows)
 	for i := range acc {
-		acc[i] = [2]VecVirtual{m.like(), m.like()}
-		m.zero(acc[i][0])
-		m.zero(acc[i][1])
+		acc[i] = zeros(2)
 	}
-	m.begin()
+	multiply := math()
 	// The second vector of columns is in the same panel, or in the next one.
-	second := Mem{Base: b, Disp: m.bytes}
+	second := Mem{Base: b, Disp: width}
 	if cols > 16 {
 		right := GP64()
 		MOVQ(steps, right)
@@ -107,21 +91,14 @@ func byteTile(name string, rows, cols int, m byteMath) {
 	}
 
 	Label("loop")
-	b0, b1 := m.like(), m.like()
-	load := func(from Mem, to VecVirtual) {
-		if m.bytes == 64 {
-			VMOVDQU32(from, to)
-		} else {
-			VMOVDQU(from, to)
-		}
-	}
-	load(Mem{Base: b}, b0)
-	load(second, b1)
+	b0, b1 := vector(), vector()
+	VMOVUPS(Mem{Base: b}, b0)
+	VMOVUPS(second, b1)
 	for i := range acc {
-		x := m.like()
+		x := vector()
 		VPBROADCASTD(fourRows(heads[i/4], lda, lda3)[i%4], x)
-		m.add(x, b0, acc[i][0])
-		m.add(x, b1, acc[i][1])
+		multiply(x, b0, acc[i][0])
+		multiply(x, b1, acc[i][1])
 	}
 	for _, h := range heads {
 		ADDQ(Imm(4), h)
@@ -142,11 +119,11 @@ func byteTile(name string, rows, cols int, m byteMath) {
 	SHLQ(Imm(2), ldc)
 	add := Load(Param("add"), GP8())
 	for i := range acc {
-		z, s, t := m.like(), m.like(), m.like()
+		z, s, t := vector(), vector(), vector()
 		VPBROADCASTD(Mem{Base: zeros, Disp: 4 * i}, z)
 		VBROADCASTSS(Mem{Base: scales, Disp: 4 * i}, s)
 		for half, v := range acc[i] {
-			at := m.bytes * half
+			at := width * half
 			VPMULLD(Mem{Base: colSums, Disp: at}, z, t)
 			VPSUBD(t, v, v)
 			VCVTDQ2PS(v, v)
@@ -160,7 +137,7 @@ func byteTile(name string, rows, cols int, m byteMath) {
 	MOVQ(c, row)
 	for i := range acc {
 		for half, v := range acc[i] {
-			VADDPS(Mem{Base: row, Disp: m.bytes * half}, v, v)
+			VADDPS(Mem{Base: row, Disp: width * half}, v, v)
 		}
 		if i < rows-1 {
 			ADDQ(ldc, row)
@@ -169,7 +146,7 @@ func byteTile(name string, rows, cols int, m byteMath) {
 	Label("store")
 	for i := range acc {
 		for half, v := range acc[i] {
-			VMOVUPS(v, Mem{Base: c, Disp: m.bytes * half})
+			VMOVUPS(v, Mem{Base: c, Disp: width * half})
 		}
 		if i < rows-1 {
 			ADDQ(ldc, c)
@@ -182,7 +159,7 @@ func byteTile(name string, rows, cols int, m byteMath) {
 // spread generates the search for the range of a row.
 func spread() {
 	n, p := begin("spreadVec", "func(n int, x *float32) (low, high, odd float32)",
-		"spreadVec returns the least and the greatest of n values and 0, and a NaN if one is none or infinite. n is a positive multiple of 32.", "x")
+		"returns the least and the greatest of n values and 0, and a NaN if one is none or infinite. n is a positive multiple of 32.", "x")
 	x := p[0]
 	low, high, odd := zeros(2), zeros(2), zeros(2)
 	Label("loop")
@@ -221,8 +198,8 @@ func spread() {
 // quantize generates the rounding of a row to bytes.
 func quantize() {
 	n, p := begin("quantizeVec", "func(n int, x *float32, inverse float32, zero int32, dst *uint8)",
-		"quantizeVec rounds n values of x, times inverse, to even, adds zero and bounds the result to 0 to 255. n is a positive multiple of 32.", "x", "dst")
-	inverse, zero, order := broadcast("inverse"), YMM(), YMM()
+		"rounds n values of x, times inverse, to even, adds zero and bounds the result to 0 to 255. n is a positive multiple of 32.", "x", "dst")
+	inverse, zero, order := parameter("inverse", 1)[0], YMM(), YMM()
 	z, low := Load(Param("zero"), GP32()), XMM()
 	VMOVD(z, low)
 	VPBROADCASTD(low, zero)
