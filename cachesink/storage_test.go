@@ -506,3 +506,60 @@ func TestMoreRowsThanSaid(t *testing.T) {
 		t.Errorf("%d record batches were served", n)
 	}
 }
+
+// TestVerifyStorage: values that no fill writes, and a shard that is not
+// stored as the manifest says, are found though the checksums hold.
+func TestVerifyStorage(t *testing.T) {
+	le := binary.LittleEndian
+	for name, tc := range map[string]struct {
+		d     DType
+		edit  func(b *block)
+		said  string // storage of the manifest, if not the shard's
+		wants string // of the finding, "" for none
+	}{
+		"good float16": {Float16, func(*block) {}, "", ""},
+		"good int8":    {Int8, func(*block) {}, "", ""},
+		"infinite":     {Float16, func(b *block) { le.PutUint16(b.values()[2:], 0xfc00) }, "", "value 1 of row 0"},
+		"no number":    {Float16, func(b *block) { le.PutUint16(b.values()[10:], 0x7e00) }, "", "value 2 of row 1"},
+		"scale NaN":    {Int8, func(b *block) { le.PutUint32(b.scales()[4:], 0x7fc00000) }, "", "scale of row 1"},
+		"scale < 0":    {Int8, func(b *block) { le.PutUint32(b.scales(), 0xbf800000) }, "", "scale of row 0"},
+		"scale huge":   {Int8, func(b *block) { le.PutUint32(b.scales(), math.Float32bits(math.MaxFloat32)) }, "", "scale of row 0"},
+		"other codec":  {Int8, func(*block) {}, "int8+zstd.1", `storage "int8"`},
+		"other rows":   {Float16, func(*block) {}, "float16/9", `storage "float16"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			st := store.NewMem()
+			e := &Encoder{Name: "e", Fingerprint: strings.Repeat("ab", 32), Dim: 3, DType: tc.d}
+			p := &shardPlan{name: "s.arrow", rows: 2, ids: make([]byte, 2*idBytes), layout: layout{dtype: tc.d, codec: Uncompressed}}
+			p.id = shardID(e.Fingerprint, p.layout, 5, p.ids)
+			w, err := newShardWriter(st, checked(t), e, 5)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.drop()
+			if err := w.open(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.rows.append(p.ids, []float32{1, 2, 3, 4, 5, 6}); err != nil {
+				t.Fatal(err)
+			}
+			tc.edit(&w.rows)
+			s, err := w.close(t.Context(), p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.said != "" {
+				s.Storage = tc.said
+			}
+			c := &Cache{st: st, mem: checked(t)}
+			err = c.verifyShard(t.Context(), e, s)
+			if tc.wants == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			wantErr(t, err, ErrCorrupt, tc.wants)
+		})
+	}
+}
