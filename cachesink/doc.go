@@ -135,6 +135,9 @@
 //	q = table["embedding"].combine_chunks().flatten().to_numpy().reshape(n, -1)
 //	x = q.astype("float32") * table["scale"].to_numpy()[:, None]
 //
+// pyarrow and Polars read all of these (tools/readers/storage.py); DuckDB 2.0
+// refuses float16.
+//
 // What an encoder has in float32 is not encoded again to store it in float16
 // or int8, but converted; nothing else is, since to round twice is not what to
 // round once. A conversion is what encoding would give where an embedding does

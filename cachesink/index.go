@@ -355,7 +355,7 @@ func (ix *indexer) seal(e *encoderFill, emit func(int, *shardJob) error) error {
 	p := &shardPlan{list: a.ids, ids: a.ids.bytes(), rows: int64(a.ids.n / idBytes), layout: ix.f.layout(e)}
 	if a.from != nil {
 		p.fromList, p.from = a.from, arrow.Int64Traits.CastFromBytes(a.from.bytes())
-		if n, convert := p.run(0); !e.BatchInvariant && (convert || int64(n) < p.rows) {
+		if !e.BatchInvariant && (p.converts(0) || p.run(0, int(p.rows)) < int(p.rows)) {
 			p.layout.converted = p.mark()
 		}
 	}
@@ -395,7 +395,7 @@ func (s *shardSender) send(ctx context.Context, j *shardJob) error {
 			es.Resumed += p.rows
 			st.Encoders[e.Name] = es
 		})
-	} else if n, convert := p.run(0); err == nil && convert && int64(n) == p.rows {
+	} else if err == nil && p.converts(0) && p.run(0, int(p.rows)) == int(p.rows) {
 		done, err = s.convert(ctx, p)
 		ok = true
 	}
@@ -436,8 +436,8 @@ func (s *shardSender) objects(p *shardPlan, next func() ([]byte, error)) error {
 		return s.emit(rec)
 	}
 	for at := 0; at < int(p.rows); {
-		n, convert := p.run(at)
-		for rest := p.ids[at*idBytes : (at+n)*idBytes]; len(rest) > 0 && !convert; {
+		n := p.run(at, int(p.rows))
+		for rest := p.ids[at*idBytes : (at+n)*idBytes]; len(rest) > 0 && !p.converts(at); {
 			k := min(len(rest), size-len(ids))
 			ids, rest = append(ids, rest[:k]...), rest[k:]
 			if len(ids) == size {

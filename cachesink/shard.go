@@ -46,18 +46,21 @@ func (p *shardPlan) release() {
 	p.ids, p.from = nil, nil
 }
 
-// run returns how many objects from one on are all to be converted, or all to
-// be encoded.
-func (p *shardPlan) run(at int) (n int, convert bool) {
+// converts says whether an object is converted instead of being encoded.
+func (p *shardPlan) converts(at int) bool { return p.from != nil && p.from[at] >= 0 }
+
+// run returns how many objects from one on, of at most so many, are like the
+// first: converted or encoded.
+func (p *shardPlan) run(at, most int) int {
+	most = min(most, int(p.rows)-at)
 	if p.from == nil {
-		return int(p.rows) - at, false
+		return most
 	}
-	rest := p.from[at:]
-	convert = len(rest) > 0 && rest[0] >= 0
-	for n < len(rest) && (rest[n] >= 0) == convert {
+	n := 1
+	for n < most && p.converts(at+n) == p.converts(at) {
 		n++
 	}
-	return n, convert
+	return n
 }
 
 // mark tells converted objects from encoded ones: hex SHA-256 of one byte an

@@ -74,8 +74,7 @@ func (w *embeddingWriter) take(ctx context.Context, rec arrow.Record) error {
 		if err := w.open(ctx); err != nil {
 			return err
 		}
-		rows, _ := w.plan.run(w.at)
-		rows = min(rows, len(ids)/idBytes)
+		rows := w.plan.run(w.at, len(ids)/idBytes)
 		n := rows * idBytes
 		if !bytes.Equal(ids[:n], w.plan.ids[w.at*idBytes:][:n]) {
 			return fmt.Errorf("%w: encoder %q: they come in another order", ErrEmbeddings, w.e.Name)
@@ -100,8 +99,8 @@ func (w *embeddingWriter) take(ctx context.Context, rec arrow.Record) error {
 // advance writes the converted embeddings that come next in the open shard,
 // and closes it at its end.
 func (w *embeddingWriter) advance(ctx context.Context) error {
-	n, convert := w.plan.run(w.at)
-	if convert {
+	if w.at < int(w.plan.rows) && w.plan.converts(w.at) {
+		n := w.plan.run(w.at, int(w.plan.rows))
 		if err := w.conv.write(ctx, w.w, w.plan, w.at, n); err != nil {
 			return err
 		}

@@ -99,7 +99,8 @@ type CacheConfig struct {
 	DType cachesink.DType
 	// DTypes is the dtype of some encoders, in place of DType. Default: none.
 	DTypes map[string]cachesink.DType
-	// Compression is that of new files of embeddings. Default: none.
+	// Compression is that of new files of embeddings. Most embeddings hardly
+	// shrink; those with many equal values do, such as zeros. Default: none.
 	Compression cachesink.Compression
 	// ShardObjects is the number of objects in a new shard. Default: 65,536.
 	ShardObjects int
