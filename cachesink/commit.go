@@ -116,7 +116,7 @@ func (e *encoderFill) written() ([]Shard, error) {
 // positions that this gives, and the views moved.
 func (f *Fill) merge(ctx context.Context, cur *Manifest, views map[string]*view) (next *Manifest, changed bool, err error) {
 	next = &Manifest{
-		Format: FormatVersion, Generation: cur.Generation, Digest: cur.Digest,
+		Format: cur.Format, Generation: cur.Generation, Digest: cur.Digest,
 		Encoders: slices.Clone(cur.Encoders), Splits: slices.Clone(cur.Splits),
 	}
 	shifts := map[string]*shift{}
@@ -194,7 +194,7 @@ func (f *Fill) publishSplit(ctx context.Context, w *splitWriter, fp string) (*Sp
 		s.Encoders = append(s.Encoders, se)
 	}
 	h := sha256.New()
-	fmt.Fprintf(h, "permafrost.splitfolder.v%d\n%s\n", FormatVersion, fp)
+	fmt.Fprintf(h, "permafrost.splitfolder.v1\n%s\n", fp)
 	for _, sum := range w.sums() {
 		fmt.Fprintln(h, sum)
 	}

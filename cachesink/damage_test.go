@@ -48,13 +48,67 @@ func readAll(ctx context.Context, st Storage) error {
 // TestDamage changes one file of a cache at a time: a bit, the length, the
 // whole. Whatever it is, it is found before a row is served, and named.
 func TestDamage(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	s := setup{
-		splits: map[string][]encode.Sample{"train": groups("a", 300, 200), "val": pairs("a", 3)},
-		uses:   []encode.Use{{Name: "e"}, {Name: "raw"}}, uncached: []string{"raw"}, shard: 150, batch: 32,
-		models: map[string]hashModel{"e": {dim: 150, seed: "e"}},
+	for _, codec := range allCodecs {
+		d := Float32
+		if codec != Uncompressed {
+			d = Int8
+		}
+		t.Run(fmt.Sprint(d, " ", codec), func(t *testing.T) {
+			t.Parallel()
+			damage(t, setup{
+				splits: map[string][]encode.Sample{"train": groups("a", 300, 200), "val": pairs("a", 3)},
+				uses:   []encode.Use{{Name: "e"}, {Name: "raw"}}, uncached: []string{"raw"}, shard: 150, batch: 32,
+				models: map[string]hashModel{"e": {dim: 150, seed: "e"}}, dtypes: map[string]DType{"e": d}, codec: codec,
+			})
+		})
 	}
+}
+
+// TestDamageOfEveryBit flips every bit of a small compressed cache in int8,
+// and cuts its files to every length.
+func TestDamageOfEveryBit(t *testing.T) {
+	t.Parallel()
+	mem := store.NewMem()
+	c, _ := mustRun(t, setup{
+		splits: map[string][]encode.Sample{"train": groups("a", 4, 4)},
+		dtypes: map[string]DType{"e": Int8}, codec: Zstd,
+	}, mem)
+	if err := readAll(t.Context(), mem); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range c.Manifest().Files() {
+		for _, name := range []string{name, name + sumSuffix} {
+			whole, err := store.ReadAll(t.Context(), mem, name, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			whole = bytes.Clone(whole)
+			found := func(what string, n int, b []byte) {
+				if err := store.Put(t.Context(), mem, name, b, true); err != nil {
+					t.Fatal(err)
+				}
+				if err := readAll(t.Context(), mem); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), strings.TrimSuffix(name, sumSuffix)) {
+					t.Fatalf("%s, %s %d: error %v", name, what, n, err)
+				}
+			}
+			for i := range 8 * len(whole) {
+				b := bytes.Clone(whole)
+				b[i/8] ^= 1 << (i % 8)
+				found("bit", i, b)
+			}
+			for n := range whole {
+				found("cut to", n, whole[:n])
+			}
+			if err := store.Put(t.Context(), mem, name, whole, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+func damage(t *testing.T, s setup) {
+	t.Helper()
+	dir := t.TempDir()
 	mustRun(t, s, quickDir(dir))
 	all := files(t, dir)
 	delete(all, manifestCopy)

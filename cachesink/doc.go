@@ -2,7 +2,9 @@
 // with the rows that they belong to, and replays them. [Open] opens a place,
 // [Cache.Fill] writes to it, [Cache.Read] reads a split back, [Cache.Verify]
 // checks every byte. What follows specifies the directory so that another
-// program can read and write it: format version 1.
+// program can read and write it: format versions 1 and 2. Version 2 has, beyond
+// version 1, the dtypes float16 and int8, compressed shards and record batches
+// of chosen sizes; what does not use them is the same in both.
 //
 // # Layout
 //
@@ -26,10 +28,12 @@
 // A manifest is the JSON of [Manifest], indented by one space a level as
 // encoding/json does it, and a line feed. Fields:
 //
-//	format      1. A reader refuses a higher one.
+//	format      the lowest version that has all that is stored: 1 or 2. A reader refuses a
+//	            higher one than it knows.
 //	generation  the number in the file's name
 //	encoders    sorted by folder; each with name, fingerprint (64 hex digits), folder, dim,
-//	            dtype ("float32"), spec (the declared fields behind the fingerprint), shards
+//	            dtype ("float32", "float16" or "int8"), spec (the declared fields behind the
+//	            fingerprint), shards
 //	splits      sorted by name, then in order of commit; each with name, fingerprint, kind
 //	            ("group" or "pair"), folder, rows, encoders (name, fingerprint, folder of the
 //	            embeddings or "" where it is not cached, input as declared, objects), files,
@@ -37,8 +41,9 @@
 //	digest      hex SHA-256 of the document with this field empty, without the last line feed
 //
 // A shard and a file have file (its name), rows, bytes and sum; a shard also
-// has its id. An encoder is known by its folder, a split by name and
-// fingerprint; neither comes twice. In every format version the digest comes
+// has its id and, unless it is "float32", its storage (see Storage). An encoder
+// is known by its folder, so that one may stand there in several dtypes, a
+// split by name and fingerprint; neither comes twice. In every format version the digest comes
 // last, as `"digest": "` + 64 digits + `"\n}\n`, and format keeps its
 // meaning, so that damage and a newer version are told apart.
 //
@@ -63,13 +68,17 @@
 //
 // # Arrow files
 //
-// All *.arrow files are Arrow IPC files, uncompressed. The columns, with the
-// schema metadata, every value a string:
+// All *.arrow files are Arrow IPC files, uncompressed but for shards whose
+// storage says otherwise. The columns, with the schema metadata, every value a
+// string:
 //
 //	shard: permafrost.format, permafrost.encoder, permafrost.fingerprint, permafrost.spec (JSON),
-//	       permafrost.dtype, permafrost.batch_size
+//	       permafrost.dtype, permafrost.batch_size, permafrost.storage (unless it is "float32")
 //	  id         fixed_size_binary[32]
 //	  embedding  fixed_size_list<float32>[dim], no nulls
+//	             dtype float16: fixed_size_list<halffloat>[dim]
+//	             dtype int8:    fixed_size_list<int8>[dim]
+//	  scale      float32, no nulls; only in int8
 //
 //	split: permafrost.format, permafrost.split, permafrost.kind
 //	  row        int64, from 0, without gaps over the files in order
@@ -90,9 +99,53 @@
 // once may each store an object, so an id may stand in two shards, with equal
 // vectors. No reader needs the order of files for a join by id.
 //
-// Record batches of a shard have max(1, min(2^24/(4*dim+32), 65536)) rows
-// (integer division), those of splits and inputs 8,192, the last of a file
-// less; a split file has 1,048,576 rows, the last less.
+// permafrost.format is 2 in shards with permafrost.storage, else 1. Record
+// batches of a shard have max(1, min(2^24/w, 65536)) rows (integer division),
+// where w is 4*dim+32 in float32, 2*dim+32 in float16 and dim+36 in int8, or
+// max(1, min(rows, 2^26/w)) where the storage names rows; those of splits and
+// inputs have 8,192, the last of a file less. A split file has 1,048,576 rows,
+// the last less.
+//
+// # Storage
+//
+// The storage of a shard says all of how its values are written:
+//
+//	dtype ["+" codec "." output] ["/" rows] ["<" converted]
+//
+// codec is lz4 or zstd: the buffers of its record batches are LZ4 frames or
+// Zstandard frames, as Arrow IPC defines it, and checksums cover the compressed
+// bytes. output is a number, 1 until the library that compresses gives other
+// bytes. rows are those of a record batch, without leading zeros. converted is
+// explained below. Of these only the dtype is part of the folder's name, so
+// that the shards of one folder may be compressed and cut in several ways.
+//
+// A float16 value is the nearest half-precision number, ties to even; a value
+// that would become infinite, of 65520 or more, cannot be stored. A row x in
+// int8 has, in float32 arithmetic,
+//
+//	scale     = max(|x|)/127
+//	embedding = x/scale, rounded to the nearest whole number, ties to even
+//
+// (at most 127 in magnitude, which a scale below 2^-126 may have to enforce),
+// and is 0, with scale 0, where max(|x|)/127 is 0; values of 2^127 or more
+// cannot be stored. The value that is replayed is embedding*scale in float32.
+// In Python, with pyarrow and numpy:
+//
+//	n = table.num_rows
+//	q = table["embedding"].combine_chunks().flatten().to_numpy().reshape(n, -1)
+//	x = q.astype("float32") * table["scale"].to_numpy()[:, None]
+//
+// pyarrow and Polars read all of these (tools/readers/storage.py); DuckDB 2.0
+// refuses float16.
+//
+// What an encoder has in float32 is not encoded again to store it in float16
+// or int8, but converted; nothing else is, since to round twice is not what to
+// round once. A conversion is what encoding would give where an embedding does
+// not depend on its batch, and then a converted shard has the id and the bytes
+// of an encoded one. For other encoders converted is the hex SHA-256 of one
+// byte for each object of the shard, 1 if it was converted and 0 if it was
+// encoded, for a shard with at least one of the former. Object batches are
+// formed of what is encoded.
 //
 // # Identities
 //
@@ -100,7 +153,7 @@
 // canonical bytes that the encoder reads. The id of a shard is the hex
 // SHA-256 of
 //
-//	"permafrost.shard.v1\n" fingerprint "\n" dtype "\n" batch_size "\n" (decimal)
+//	"permafrost.shard.v1\n" fingerprint "\n" storage "\n" batch_size "\n" (decimal)
 //	the number of objects (8 bytes, little endian), the objects' ids in order
 //
 // and id8 its first 8 digits. The same id means the same bytes: object
@@ -123,7 +176,8 @@
 //	"permafrost.split.v1\n" %q of the name " " %q of the kind "\n"
 //	for each column from row to the last kept one: %q of its name " " its Arrow type "\n"
 //	for each encoder, for each side: %q of the name " " %q of the side ("", "a", "b") " "
-//	  the encoder's fingerprint " " true or false (cached) " " %q of the input as declared "\n"
+//	  the encoder's fingerprint, then, where it is cached in another dtype than float32, "/"
+//	  dtype; " " true or false (cached) " " %q of the input as declared "\n"
 //	for each row, for each of these columns, then for each encoder and side its key and id:
 //	  0 for a null, else 1 and the value: numbers little endian in their width, a bool one
 //	  byte, texts and binaries their length in 4 bytes and their bytes, ids their 32 bytes

@@ -97,6 +97,59 @@ func TestEveryFault(t *testing.T) {
 	checkContent(t, c, before)
 }
 
+// TestEveryFaultOfConversion does the same to a fill that converts some of
+// its embeddings, and compresses: the float32 ones stay what they were.
+func TestEveryFaultOfConversion(t *testing.T) {
+	t.Parallel()
+	first := setup{splits: map[string][]encode.Sample{"train": groups("a", 6, 6)}, shard: 4}
+	fill := setup{
+		splits: map[string][]encode.Sample{"train": append(groups("new", 3, 3), groups("a", 7, 6)...)}, shard: 4,
+		dtypes: map[string]DType{"e": Int8}, codec: LZ4,
+	}
+	whole := t.TempDir()
+	mustRun(t, first, quickDir(whole))
+	count := &storetest.FS{FS: quick{}}
+	mustRun(t, fill, store.NewDir(whole, count))
+	want := files(t, whole)
+	for k := 1; k <= count.Ops(); k++ {
+		dir := t.TempDir()
+		mustRun(t, first, quickDir(dir))
+		mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+		fsys := &storetest.FS{FS: quick{}, FailAt: k, Lasting: k%2 == 0, Err: syscall.EIO}
+		s := fill
+		s.mem = mem
+		_, _, err := s.run(t.Context(), store.NewDir(dir, fsys))
+		what := fmt.Sprintf("operation %d of %d (%v)", k, count.Ops(), fsys.Failed())
+		if err != nil && !errors.Is(err, syscall.EIO) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if n := fsys.OpenFiles(); n != 0 {
+			t.Errorf("%s: %d files are open", what, n)
+		}
+		mem.AssertSize(t, 0)
+		c, e := Open(t.Context(), quickDir(dir), nil)
+		if e != nil {
+			t.Fatalf("%s: %v", what, e)
+		}
+		checkContent(t, c, first)
+		if err == nil || c.Manifest().Generation > 1 {
+			checkContent(t, c, fill)
+		}
+		mustRun(t, fill, quickDir(dir))
+		got := files(t, dir)
+		for name := range got {
+			if strings.HasPrefix(name, "tmp/") {
+				delete(got, name) // its removal failed
+			}
+		}
+		got[manifestCopy] = want[manifestCopy]
+		sameFiles(t, what+", after a next fill", got, want)
+		if t.Failed() {
+			return
+		}
+	}
+}
+
 func TestUnwritable(t *testing.T) {
 	root := t.TempDir()
 	fsys := &storetest.FS{

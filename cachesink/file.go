@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"sync/atomic"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/ipc"
@@ -24,13 +26,14 @@ type fileWriter struct {
 	done []byte // the checksums, once finished
 }
 
-func newFileWriter(ctx context.Context, st store.Store, mem memory.Allocator, schema *arrow.Schema) (*fileWriter, error) {
+func newFileWriter(ctx context.Context, st store.Store, mem memory.Allocator, schema *arrow.Schema, opts ...ipc.Option) (*fileWriter, error) {
 	file, err := st.Create(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("create a file in %s: %w", st, err)
 	}
 	w := &fileWriter{st: st, mem: mem, file: file, sums: sumWriter{w: file}}
-	w.ipc, err = ipc.NewFileWriter(&seekless{&w.sums}, ipc.WithSchema(schema), ipc.WithAllocator(mem))
+	opts = append(opts, ipc.WithSchema(schema), ipc.WithAllocator(mem))
+	w.ipc, err = ipc.NewFileWriter(&seekless{&w.sums}, opts...)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start an Arrow file: %w", err), file.Abort())
 	}
@@ -92,7 +95,13 @@ func readFile(ctx context.Context, st store.Store, mem memory.Allocator, f File,
 		return fmt.Errorf("open %s of %s: %w", f.Name, st, err)
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	rows, err := readIPC(ctx, r, mem, fn)
+	left := f.Rows
+	rows, err := readIPC(ctx, r, mem, func(rec arrow.Record) error {
+		if left -= rec.NumRows(); left < 0 {
+			return corrupt(f.Name, "it has more rows than the %d of the manifest", f.Rows)
+		}
+		return fn(rec)
+	})
 	if err == nil && rows != f.Rows {
 		err = corrupt(f.Name, "it has %d rows, the manifest says %d", rows, f.Rows)
 	}
@@ -102,39 +111,103 @@ func readFile(ctx context.Context, st store.Store, mem memory.Allocator, f File,
 	return nil
 }
 
-// readIPC reads an Arrow IPC file. Arrow's reader panics on some malformed
-// files; that ends here as an error.
+// readIPC reads an Arrow IPC file.
 func readIPC(ctx context.Context, r ipc.ReadAtSeeker, mem memory.Allocator, fn func(arrow.Record) error) (rows int64, err error) {
-	calling := false // whether fn runs: its panics are not ours to take
-	defer func() {
-		if calling {
-			return
-		}
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v", ErrCorrupt, p)
-		}
-	}()
-	rd, err := ipc.NewFileReader(r, ipc.WithAllocator(mem))
+	rd, err := openIPC(r, mem)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return 0, err
 	}
 	defer rd.Close()
 	for i := range rd.NumRecords() {
 		if err := ctx.Err(); err != nil {
 			return rows, context.Cause(ctx)
 		}
-		rec, err := rd.RecordAt(i)
+		rec, err := recordAt(rd, i)
 		if err != nil {
-			return rows, fmt.Errorf("%w: record batch %d: %w", ErrCorrupt, i, err)
+			return rows, err
 		}
 		rows += rec.NumRows()
-		calling = true
 		err = fn(rec)
-		calling = false
 		rec.Release()
 		if err != nil {
 			return rows, err
 		}
 	}
 	return rows, nil
+}
+
+// openIPC starts reading an Arrow IPC file. Arrow's reader panics on some
+// malformed files; that ends here as an error, as it does in recordAt.
+func openIPC(r ipc.ReadAtSeeker, mem memory.Allocator) (rd *ipc.FileReader, err error) {
+	defer malformed(&err)
+	rd, err = ipc.NewFileReader(r, ipc.WithAllocator(mem))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return rd, nil
+}
+
+// recordAt reads a record batch; the caller owns it.
+func recordAt(rd *ipc.FileReader, i int) (rec arrow.Record, err error) {
+	defer malformed(&err)
+	if rec, err = rd.RecordAt(i); err != nil {
+		return nil, fmt.Errorf("%w: record batch %d: %w", ErrCorrupt, i, err)
+	}
+	return rec, nil
+}
+
+// malformed turns a panic of Arrow's reader into an error.
+func malformed(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%w: %v", ErrCorrupt, p)
+	}
+}
+
+// readShard is readFile for a shard of an encoder. What its record batches
+// take at once is bounded by the rows that the manifest says it has: the
+// sizes that a compressed file states are not trusted.
+func readShard(ctx context.Context, st store.Store, mem memory.Allocator, e *Encoder, f File, fn func(arrow.Record) error) error {
+	return readFile(ctx, st, shardMemory(mem, e, f), f, fn)
+}
+
+// shardMemory returns an allocator for reading a shard. It gives what the
+// rows of the file need, with room for the file's own bytes while they are
+// read, and panics beyond.
+func shardMemory(mem memory.Allocator, e *Encoder, f File) memory.Allocator {
+	const slack = 1 << 20
+	row := int64(e.DType.RowBytes(e.Dim)) + 4*64 // buffers are padded
+	b := &bounded{Allocator: mem}
+	b.left.Store(math.MaxInt64)
+	if f.Rows < (math.MaxInt64-slack-f.Bytes)/row {
+		b.left.Store(f.Rows*row + f.Bytes + slack)
+	}
+	return b
+}
+
+// bounded is an allocator that lends a bounded number of bytes at once.
+type bounded struct {
+	memory.Allocator
+	left atomic.Int64
+}
+
+// grow counts a buffer of n bytes in place of one of old bytes.
+func (b *bounded) grow(n, old int) {
+	if n < 0 || b.left.Add(int64(old)-int64(n)) < 0 {
+		panic(fmt.Sprintf("a buffer of %d bytes is more than its rows can take", n))
+	}
+}
+
+func (b *bounded) Allocate(n int) []byte {
+	b.grow(n, 0)
+	return b.Allocator.Allocate(n)
+}
+
+func (b *bounded) Reallocate(n int, old []byte) []byte {
+	b.grow(n, len(old))
+	return b.Allocator.Reallocate(n, old)
+}
+
+func (b *bounded) Free(mem []byte) {
+	b.left.Add(int64(len(mem)))
+	b.Allocator.Free(mem)
 }

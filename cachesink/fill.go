@@ -30,10 +30,15 @@ type Use struct {
 	// Cached says that embeddings are stored; otherwise the inputs are, for
 	// the encoder to read again in each epoch. Default: false.
 	Cached bool
+	// DType is what the embeddings are stored in. Default: Float32.
+	DType DType
 	// BatchSize is the number of objects that the encoder is given at once;
 	// an object batch is a multiple of it, the last of a shard may be less.
 	// Default: 32.
 	BatchSize int
+	// BatchInvariant says that an embedding does not depend on the batch that
+	// the object is encoded in. Default: false.
+	BatchInvariant bool
 	// FreeKeys says that the key of an object follows from its id or its
 	// place, so that no two contents can share one. Default: false.
 	FreeKeys bool
@@ -43,8 +48,14 @@ type Use struct {
 type FillOptions struct {
 	// Encoders are the encoders of all samples.
 	Encoders []Use
-	// ShardObjects is the number of objects in a shard. Default: 65,536.
+	// ShardObjects is the number of objects in a new shard. Default: 65,536.
 	ShardObjects int
+	// Compression is that of new shards. Default: Uncompressed.
+	Compression Compression
+	// RecordBatchRows is the number of rows in the record batches of new
+	// shards, at most as many as 64 MiB hold. Default: 0, as many as 16 MiB
+	// hold, at most 65,536.
+	RecordBatchRows int
 	// DryRun counts, and stores nothing: nothing is encoded, and Commit
 	// fails. Default: false.
 	DryRun bool
@@ -63,6 +74,9 @@ const (
 	DefaultBatchSize    = 32
 )
 
+// MaxRecordBatchRows bounds FillOptions.RecordBatchRows.
+const MaxRecordBatchRows = 1 << 20
+
 // maxBatch bounds the objects of an object batch.
 const maxBatch = 1 << 20
 
@@ -77,8 +91,11 @@ type FillStats struct {
 type EncoderStats struct {
 	Objects int64 // distinct objects that the samples name
 	Reused  int64 // of these: stored before this fill
-	Resumed int64 // of these: in shards that a killed fill had finished
-	Encoded int64 // embeddings written so far by this fill
+	// Converted are those stored before this fill in float32 alone: they are
+	// stored in the dtype of this fill without being encoded.
+	Converted int64
+	Resumed   int64 // of the others: in shards that a killed fill had finished
+	Encoded   int64 // embeddings written so far by this fill that were encoded for it
 }
 
 // SplitStats counts one split.
@@ -92,6 +109,9 @@ type SplitEncoderStats struct {
 	Objects  int64 `json:"objects"`   // distinct objects in this split
 	Hits     int64 `json:"hits"`      // of these: stored, or first met in an earlier split
 	ToEncode int64 `json:"to_encode"` // of these: neither
+	// Converted are those of the hits that are stored in float32 alone, and
+	// will be converted.
+	Converted int64 `json:"converted"`
 }
 
 // Fill is one pass of writing: sample batches go in by [Fill.Index], what
@@ -118,6 +138,7 @@ type encoderFill struct {
 	entry   Encoder // as it stood in the manifest at the start
 	base    int64   // rows stored before
 	table   idTable
+	full    *original // what may be converted, nil if there is nothing
 	keys    keyTable
 	inSplit bitmap // positions met in the current split
 	met     bitmap // stored positions met at all
@@ -138,8 +159,18 @@ func (c *Cache) Fill(ctx context.Context, opts FillOptions) (*Fill, error) {
 	}
 	f := &Fill{c: c, mem: opts.Allocator, opts: opts, byName: map[string]*encoderFill{}, objects: ObjectSchema()}
 	f.stats = FillStats{Encoders: map[string]EncoderStats{}, Splits: map[string]SplitStats{}}
+	if opts.Compression == "" {
+		opts.Compression = Uncompressed
+	}
+	f.opts = opts
 	if opts.ShardObjects < 1 {
 		return nil, fmt.Errorf("cachesink: a shard of %d objects", opts.ShardObjects)
+	}
+	if opts.RecordBatchRows < 0 || opts.RecordBatchRows > MaxRecordBatchRows {
+		return nil, fmt.Errorf("cachesink: a record batch of %d rows", opts.RecordBatchRows)
+	}
+	if _, err := ParseCompression(string(opts.Compression)); err != nil {
+		return nil, fmt.Errorf("cachesink: %w", err)
 	}
 	for _, u := range opts.Encoders {
 		if err := f.add(ctx, u); err != nil {
@@ -159,6 +190,11 @@ func (f *Fill) add(ctx context.Context, u Use) error {
 	if u.BatchSize == 0 {
 		u.BatchSize = DefaultBatchSize
 	}
+	dtype, err := ParseDType(string(u.DType))
+	if err != nil {
+		return fmt.Errorf("cachesink: encoder %q: %w", u.Name, err)
+	}
+	u.DType = dtype
 	switch {
 	case !nameRule.MatchString(u.Name):
 		return fmt.Errorf("cachesink: encoder name %q: want small letters, digits and _, a letter first", u.Name)
@@ -174,24 +210,47 @@ func (f *Fill) add(ctx context.Context, u Use) error {
 		return nil
 	}
 	e.entry = Encoder{
-		Name: u.Name, Fingerprint: u.Fingerprint, Folder: EncoderFolder(u.Name, u.Fingerprint),
-		Dim: u.Dim, DType: Float32, Spec: u.Spec, Shards: []Shard{},
+		Name: u.Name, Fingerprint: u.Fingerprint, Folder: EncoderFolder(u.Name, u.Fingerprint, u.DType),
+		Dim: u.Dim, DType: u.DType, Spec: u.Spec, Shards: []Shard{},
 	}
-	stored := f.c.manifest.Encoder(e.entry.Folder)
-	if stored == nil {
-		return nil
+	if u.DType != Float32 {
+		full, err := f.stored(EncoderFolder(u.Name, u.Fingerprint, Float32), u)
+		if err != nil {
+			return err
+		}
+		if full != nil {
+			e.full = &original{entry: full}
+		}
 	}
-	if stored.Dim != u.Dim {
-		return fmt.Errorf("encoder %q: dimension %d, but %s holds %d under the same fingerprint", u.Name, u.Dim, f.c.st, stored.Dim)
+	stored, err := f.stored(e.entry.Folder, u)
+	if stored == nil || err != nil {
+		return err
 	}
 	e.entry.Shards = slices.Clone(stored.Shards)
 	for _, s := range stored.Shards {
-		if err := e.load(ctx, f, s); err != nil {
+		if err := loadIDs(ctx, f, stored, s, &e.table, e.base); err != nil {
 			return err
 		}
+		e.base += s.Rows
 	}
 	e.next = e.base
 	return nil
+}
+
+// stored returns what the manifest has in a folder of an encoder.
+func (f *Fill) stored(folder string, u Use) (*Encoder, error) {
+	e := f.c.manifest.Encoder(folder)
+	if e != nil && e.Dim != u.Dim {
+		return nil, fmt.Errorf("encoder %q: dimension %d, but %s holds %d under the same fingerprint", u.Name, u.Dim, f.c.st, e.Dim)
+	}
+	return e, nil
+}
+
+// layout is that of the shards of an encoder.
+func (f *Fill) layout(e *encoderFill) layout {
+	return layout{
+		dtype: e.DType, codec: f.opts.Compression, output: codecOutput[f.opts.Compression], rows: f.opts.RecordBatchRows,
+	}
 }
 
 // Stats returns the counts so far. It is safe for concurrent use.
@@ -262,6 +321,9 @@ func (f *Fill) Abort() error {
 			p.release()
 		}
 		e.table.close()
+		if e.full != nil {
+			e.full.table.close()
+		}
 		e.keys.close()
 	}
 	return err

@@ -2,6 +2,7 @@ package cachesink
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -11,6 +12,7 @@ import (
 	"io/fs"
 	"iter"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,10 +64,16 @@ func (e hashEncoder) Encode(_ context.Context, batch []encode.Input, dst []float
 	return nil
 }
 
+// thirds begins the seed of an encoder whose values no short number holds.
+const thirds = "/3 "
+
 func hashVector(dst []float32, seed string, input []byte) {
 	sum := sha256.Sum256(append([]byte(seed), input...))
 	for i := range dst {
 		dst[i] = float32(int8(sum[i%32]))/128 + float32(i/32)
+		if strings.HasPrefix(seed, thirds) {
+			dst[i] /= 3
+		}
 	}
 }
 
@@ -75,6 +83,10 @@ type setup struct {
 	uses       []encode.Use // default: e, reading "text"
 	models     map[string]hashModel
 	uncached   []string
+	dtypes     map[string]DType
+	codec      Compression
+	recRows    int
+	moody      bool // the encoders are declared not to be batch-invariant
 	shard      int
 	batch      int
 	workers    int
@@ -111,7 +123,10 @@ func (s *setup) defaults() {
 }
 
 func (s *setup) options(ctx context.Context) (FillOptions, error) {
-	opts := FillOptions{ShardObjects: s.shard, Allocator: s.mem, DryRun: s.dry, OnProgress: s.onProgress}
+	opts := FillOptions{
+		ShardObjects: s.shard, Compression: s.codec, RecordBatchRows: s.recRows,
+		Allocator: s.mem, DryRun: s.dry, OnProgress: s.onProgress,
+	}
 	for _, u := range s.uses {
 		spec, err := s.models[u.Name].Spec(ctx)
 		if err != nil {
@@ -128,6 +143,7 @@ func (s *setup) options(ctx context.Context) (FillOptions, error) {
 		opts.Encoders = append(opts.Encoders, Use{
 			Name: u.Name, Fingerprint: encode.Fingerprint(fields), Spec: declared, Input: u.Reads.String(),
 			Dim: spec.Dim, Cached: !slices.Contains(s.uncached, u.Name), BatchSize: s.batch, FreeKeys: u.Key.Free(),
+			DType: s.dtypes[u.Name], BatchInvariant: spec.BatchInvariant && !s.moody,
 		})
 	}
 	return opts, nil
@@ -278,7 +294,9 @@ func checkContent(t *testing.T, c *Cache, s setup) {
 	}
 	for name, samples := range s.splits {
 		i := slices.IndexFunc(c.Manifest().Splits, func(sp Split) bool {
-			return sp.Name == name && sp.Rows == int64(len(samples))
+			return sp.Name == name && sp.Rows == int64(len(samples)) && !slices.ContainsFunc(sp.Encoders, func(e SplitEncoder) bool {
+				return e.Folder != "" && e.Folder != EncoderFolder(e.Name, e.Fingerprint, cmp.Or(s.dtypes[e.Name], Float32))
+			})
 		})
 		if i < 0 {
 			t.Fatalf("no split %q of %d rows", name, len(samples))
@@ -307,7 +325,8 @@ func checkSplit(t *testing.T, c *Cache, sp *Split, samples []encode.Sample, s se
 	defer rec.Release()
 	for _, u := range s.uses {
 		m := s.models[u.Name]
-		byID := embeddingsByID(t, c, u.Name, m)
+		d := cmp.Or(s.dtypes[u.Name], Float32)
+		byID := embeddingsByID(t, c, u.Name, m, d)
 		for k, side := range sp.Kind.Sides() {
 			if slices.Contains(s.uncached, u.Name) {
 				checkInputs(t, rec, u, side, k, rows, samples)
@@ -325,6 +344,7 @@ func checkSplit(t *testing.T, c *Cache, sp *Split, samples []encode.Sample, s se
 			for i, row := range rows {
 				input := inputOf(t, u, samples[row], k)
 				hashVector(want, m.seed, input)
+				want = asStored(d, want)
 				got := vecs[i*m.dim : (i+1)*m.dim]
 				id := encode.Identify(input)
 				if !slices.Equal(got, want) || !slices.Equal(byID[string(ids.Value(i))], want) || string(id[:]) != string(ids.Value(i)) {
@@ -360,7 +380,7 @@ func checkInputs(t *testing.T, rec arrow.Record, u encode.Use, side string, k in
 
 // embeddingsByID is what a reader that knows only the files of an encoder
 // sees.
-func embeddingsByID(t *testing.T, c *Cache, name string, m hashModel) map[string][]float32 {
+func embeddingsByID(t *testing.T, c *Cache, name string, m hashModel, d DType) map[string][]float32 {
 	t.Helper()
 	out := map[string][]float32{}
 	spec, _ := m.Spec(t.Context())
@@ -368,7 +388,7 @@ func embeddingsByID(t *testing.T, c *Cache, name string, m hashModel) map[string
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := c.Manifest().Encoder(EncoderFolder(name, encode.Fingerprint(fields)))
+	e := c.Manifest().Encoder(EncoderFolder(name, encode.Fingerprint(fields), d))
 	if e == nil {
 		return nil
 	}
@@ -378,14 +398,55 @@ func embeddingsByID(t *testing.T, c *Cache, name string, m hashModel) map[string
 			if err != nil {
 				return err
 			}
-			vecs, dim, err := Vectors(rec.Column(1))
 			for i := 0; i*idBytes < len(ids); i++ {
-				out[string(ids[i*idBytes:(i+1)*idBytes])] = slices.Clone(vecs[i*dim : (i+1)*dim])
+				out[string(ids[i*idBytes:(i+1)*idBytes])] = decoded(t, rec, d, i)
 			}
-			return err
+			return nil
 		})
 		if err != nil {
 			t.Fatal(err)
+		}
+	}
+	return out
+}
+
+// decoded reads one embedding of a shard as the documentation says.
+func decoded(t *testing.T, rec arrow.Record, d DType, row int) []float32 {
+	t.Helper()
+	list := rec.Column(1).(*array.FixedSizeList)
+	dim := int(list.DataType().(*arrow.FixedSizeListType).Len())
+	out := make([]float32, dim)
+	for i := range out {
+		switch vals := list.ListValues().(type) {
+		case *array.Float32:
+			out[i] = vals.Value(row*dim + i)
+		case *array.Float16:
+			out[i] = vals.Value(row*dim + i).Float32()
+		case *array.Int8:
+			out[i] = float32(vals.Value(row*dim+i)) * rec.Column(2).(*array.Float32).Value(row)
+		}
+	}
+	return out
+}
+
+// asStored is what a dtype makes of an embedding.
+func asStored(d DType, v []float32) []float32 {
+	out := slices.Clone(v)
+	var top float64
+	for _, x := range v {
+		top = max(top, math.Abs(float64(x)))
+	}
+	scale := float32(top / 127)
+	for i, x := range v {
+		switch d {
+		case Float16:
+			_, exp := math.Frexp(float64(x))
+			step := math.Ldexp(1, max(exp-11, -24))
+			out[i] = float32(math.RoundToEven(float64(x)/step) * step)
+		case Int8:
+			if out[i] = 0; scale > 0 {
+				out[i] = float32(math.RoundToEven(float64(x/scale))) * scale
+			}
 		}
 	}
 	return out

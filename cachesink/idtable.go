@@ -52,6 +52,16 @@ func (t *idTable) insert(id *[32]byte, pos int64) (at int64, fresh bool, err err
 	return pos, true, nil
 }
 
+// find returns the position stored for an id.
+func (t *idTable) find(id *[32]byte) (pos int64, ok bool) {
+	p := &t.parts[id[0]]
+	if p.n == 0 {
+		return 0, false
+	}
+	at := binary.LittleEndian.Uint64(p.slot(id)[16:])
+	return int64(at) - 1, at != 0
+}
+
 // slot returns the id's slot, or the empty one where it would go.
 func (p *idPart) slot(id *[32]byte) []byte {
 	slots := uint64(len(p.mem) / slotSize)

@@ -13,25 +13,23 @@ import (
 	"github.com/permafrost-ml/permafrost/stage"
 )
 
-// load adds a stored shard's ids to the table. An id that is there already
-// (two fills at once may both store an object) keeps its first position.
-func (e *encoderFill) load(ctx context.Context, f *Fill, s Shard) error {
-	at := e.base
-	err := readFile(ctx, f.c.st, f.mem, s.File, func(rec arrow.Record) error {
+// loadIDs adds a stored shard's ids to a table, the first one at a position.
+// An id that is there already (two fills at once may both store an object)
+// keeps its first position.
+func loadIDs(ctx context.Context, f *Fill, e *Encoder, s Shard, table *idTable, at int64) error {
+	return readShard(ctx, f.c.st, f.mem, e, s.File, func(rec arrow.Record) error {
 		ids, err := idColumn(rec)
 		if err != nil {
 			return err
 		}
 		for ; len(ids) > 0; ids = ids[idBytes:] {
-			if _, _, err := e.table.insert((*[32]byte)(ids), at); err != nil {
+			if _, _, err := table.insert((*[32]byte)(ids), at); err != nil {
 				return err
 			}
 			at++
 		}
 		return nil
 	})
-	e.base += s.Rows
-	return err
 }
 
 // shardJob is a shard on its way to the encoder.
@@ -95,9 +93,11 @@ func (f *Fill) Index(g *stage.Group, in stage.Stream[arrow.Record]) map[string]s
 	})
 	out := map[string]stage.Stream[arrow.Record]{}
 	for i, e := range cached {
-		out[e.Name] = stage.Process(g, jobs[i], "shards of "+e.Name, func(ctx context.Context, in iter.Seq[*shardJob], emit func(arrow.Record) error) error {
+		out[e.Name] = stage.Process(g, jobs[i], "shards of "+e.Name, func(ctx context.Context, in iter.Seq[*shardJob], emit func(arrow.Record) error) (err error) {
+			s := &shardSender{f: f, e: e, emit: emit}
+			defer func() { err = errors.Join(err, s.drop()) }()
 			for j := range in {
-				err := f.sendShard(ctx, e, j, emit)
+				err := s.send(ctx, j)
 				if err = errors.Join(err, j.inputs.close()); err != nil {
 					return err
 				}
@@ -127,7 +127,8 @@ type use struct {
 type assembly struct {
 	out    int
 	ids    *idList
-	inputs *spool
+	inputs *spool       // of the objects to encode
+	from   *list[int64] // positions of what to convert; nil where nothing can be
 }
 
 func (ix *indexer) drop() {
@@ -135,6 +136,7 @@ func (ix *indexer) drop() {
 		if a.inputs != nil {
 			_ = a.inputs.close()
 			a.ids.free()
+			a.from.free()
 		}
 	}
 }
@@ -226,9 +228,18 @@ func (ix *indexer) take(ctx context.Context, rec arrow.Record, emit func(int, *s
 				return err
 			}
 			pos[i][r] = p
+			from := int64(-1)
+			if fresh {
+				if from, err = u.e.full.find(ctx, ix.f, id); err != nil {
+					return err
+				}
+			}
 			if u.e.inSplit.set(p) {
 				delta[i].Objects++
-				if fresh {
+				if from >= 0 {
+					delta[i].Converted++
+				}
+				if fresh && from < 0 {
 					delta[i].ToEncode++
 				} else {
 					delta[i].Hits++
@@ -244,7 +255,7 @@ func (ix *indexer) take(ctx context.Context, rec arrow.Record, emit func(int, *s
 			if ix.f.opts.DryRun {
 				continue
 			}
-			if err := ix.add(ctx, u.e, id, rec.Column(u.input).(*array.Binary).Value(r), emit); err != nil {
+			if err := ix.add(ctx, u.e, id, from, rec.Column(u.input).(*array.Binary).Value(r), emit); err != nil {
 				return err
 			}
 		}
@@ -271,10 +282,12 @@ func (ix *indexer) take(ctx context.Context, rec arrow.Record, emit func(int, *s
 			d.Objects += delta[i].Objects
 			d.Hits += delta[i].Hits
 			d.ToEncode += delta[i].ToEncode
+			d.Converted += delta[i].Converted
 			sp.Encoders[u.encoder] = d
 			es := s.Encoders[u.encoder]
-			es.Objects += delta[i].ToEncode + reused[i]
+			es.Objects += delta[i].ToEncode + delta[i].Converted + reused[i]
 			es.Reused += reused[i]
+			es.Converted += delta[i].Converted
 			s.Encoders[u.encoder] = es
 		}
 		s.Splits[split] = sp
@@ -304,17 +317,28 @@ func (f *Fill) place(p keyPlace) string {
 	return s
 }
 
-// add appends a new object to its encoder's shard.
-func (ix *indexer) add(ctx context.Context, e *encoderFill, id *[32]byte, input []byte, emit func(int, *shardJob) error) error {
+// add appends a new object to its encoder's shard, with the position of what
+// it is converted from, or -1.
+func (ix *indexer) add(ctx context.Context, e *encoderFill, id *[32]byte, from int64, input []byte, emit func(int, *shardJob) error) error {
 	a := ix.asm[e.Name]
 	if a.inputs == nil {
 		a.inputs, a.ids = &spool{st: ix.f.c.st}, &idList{}
+		if e.full != nil {
+			a.from = &list[int64]{}
+		}
 	}
 	if err := a.ids.append(id); err != nil {
 		return err
 	}
-	if err := a.inputs.append(ctx, input); err != nil {
-		return err
+	if a.from != nil {
+		if err := a.from.append(&from); err != nil {
+			return err
+		}
+	}
+	if from < 0 {
+		if err := a.inputs.append(ctx, input); err != nil {
+			return err
+		}
 	}
 	if a.ids.n/idBytes < ix.f.opts.ShardObjects {
 		return nil
@@ -328,20 +352,53 @@ func (ix *indexer) seal(e *encoderFill, emit func(int, *shardJob) error) error {
 	if a.inputs == nil {
 		return nil
 	}
-	p := &shardPlan{list: a.ids, ids: a.ids.bytes(), rows: int64(a.ids.n / idBytes)}
-	p.id, p.first = shardID(&e.entry, e.BatchSize, p.ids), e.next-p.rows
+	p := &shardPlan{list: a.ids, ids: a.ids.bytes(), rows: int64(a.ids.n / idBytes), layout: ix.f.layout(e)}
+	if a.from != nil {
+		p.fromList, p.from = a.from, arrow.Int64Traits.CastFromBytes(a.from.bytes())
+		if !e.BatchInvariant && (p.converts(0) || p.run(0, int(p.rows)) < int(p.rows)) {
+			p.layout.converted = p.mark()
+		}
+	}
+	p.id, p.first = shardID(e.Fingerprint, p.layout, e.BatchSize, p.ids), e.next-p.rows
 	j := &shardJob{plan: p, inputs: a.inputs}
-	a.ids, a.inputs = nil, nil
+	a.ids, a.inputs, a.from = nil, nil, nil
 	return emit(a.out, j)
 }
 
-// sendShard emits the object batches of one shard, unless its file is there.
-func (f *Fill) sendShard(ctx context.Context, e *encoderFill, j *shardJob, emit func(arrow.Record) error) error {
-	p, ids := j.plan, j.plan.ids
+// shardSender emits what is to be encoded of one shard after the other.
+type shardSender struct {
+	f    *Fill
+	e    *encoderFill
+	emit func(arrow.Record) error
+	w    *shardWriter // of shards in which everything is converted, nil for none
+	conv *converter
+}
+
+func (s *shardSender) drop() error {
+	if s.w == nil {
+		return nil
+	}
+	return errors.Join(s.w.drop(), s.conv.close())
+}
+
+// send emits the object batches of one shard, unless its file is there or can
+// be written without an encoder.
+func (s *shardSender) send(ctx context.Context, j *shardJob) error {
+	f, e, p := s.f, s.e, j.plan
 	e.mu.Lock()
 	p.name = fmt.Sprintf("%s/%05d-%s.arrow", e.entry.Folder, len(e.entry.Shards)+len(e.plans), p.id[:8])
 	e.mu.Unlock()
 	done, ok, err := adopt(ctx, f.c.st, f.mem, p)
+	if ok {
+		f.count(func(st *FillStats) {
+			es := st.Encoders[e.Name]
+			es.Resumed += p.rows
+			st.Encoders[e.Name] = es
+		})
+	} else if err == nil && p.converts(0) && p.run(0, int(p.rows)) == int(p.rows) {
+		done, err = s.convert(ctx, p)
+		ok = true
+	}
 	if err != nil {
 		p.release()
 		return err
@@ -352,23 +409,9 @@ func (f *Fill) sendShard(ctx context.Context, e *encoderFill, j *shardJob, emit 
 		p.result = &done
 	}
 	e.mu.Unlock()
-	if ok {
-		f.count(func(s *FillStats) {
-			es := s.Encoders[e.Name]
-			es.Resumed += p.rows
-			s.Encoders[e.Name] = es
-		})
-	} else {
-		next := j.inputs.reader()
-		for len(ids) > 0 {
-			rec, err := f.objectBatch(ids, e.BatchSize, next)
-			if err != nil {
-				return err
-			}
-			ids = ids[rec.NumRows()*idBytes:]
-			if err := emit(rec); err != nil {
-				return err
-			}
+	if !ok {
+		if err := s.objects(p, j.inputs.reader()); err != nil {
+			return err
 		}
 	}
 	e.mu.Lock()
@@ -380,6 +423,65 @@ func (f *Fill) sendShard(ctx context.Context, e *encoderFill, j *shardJob, emit 
 	return nil
 }
 
+// An object batch has the objects of windowBatches batches of an encoder, so
+// that it can put those of one length together, or fewer whole ones once their
+// inputs have windowBytes.
+const (
+	windowBatches = 16
+	windowBytes   = 1 << 20
+)
+
+// objects emits the objects of a shard that are to be encoded.
+func (s *shardSender) objects(p *shardPlan, next func() ([]byte, error)) error {
+	b := array.NewRecordBuilder(s.f.mem, s.f.objects)
+	defer b.Release()
+	idCol, inCol := b.Field(0).(*array.FixedSizeBinaryBuilder), b.Field(1).(*array.BinaryBuilder)
+	size := 0
+	for at := 0; at < int(p.rows); {
+		n := p.run(at, int(p.rows))
+		for id := range slices.Chunk(p.ids[at*idBytes:(at+n)*idBytes], idBytes) {
+			if p.converts(at) {
+				break
+			}
+			input, err := next()
+			if err != nil {
+				return err
+			}
+			idCol.Append(id)
+			inCol.Append(input)
+			size += len(input)
+			if rows := idCol.Len(); rows == windowBatches*s.e.BatchSize || rows%s.e.BatchSize == 0 && size >= windowBytes {
+				if err := s.emit(b.NewRecord()); err != nil {
+					return err
+				}
+				size = 0
+			}
+		}
+		at += n
+	}
+	if idCol.Len() > 0 {
+		return s.emit(b.NewRecord())
+	}
+	return nil
+}
+
+// convert writes a shard whose objects are all stored in float32.
+func (s *shardSender) convert(ctx context.Context, p *shardPlan) (none Shard, err error) {
+	if s.w == nil {
+		if s.w, err = newShardWriter(s.f.c.st, s.f.mem, &s.e.entry, s.e.BatchSize); err != nil {
+			return none, err
+		}
+		s.conv = newConverter(s.f, s.e.full.entry)
+	}
+	if err := s.w.open(ctx, p); err != nil {
+		return none, err
+	}
+	if err := s.conv.write(ctx, s.w, p, 0, int(p.rows)); err != nil {
+		return none, err
+	}
+	return s.w.close(ctx, p)
+}
+
 // finish notes that a shard is there. Its ids are no longer needed, if the
 // stage that emits its objects has come to their end.
 func (e *encoderFill) finish(p *shardPlan, s Shard) {
@@ -389,33 +491,4 @@ func (e *encoderFill) finish(p *shardPlan, s Shard) {
 	if p.sent {
 		p.release()
 	}
-}
-
-// An object batch has the objects of windowBatches batches of an encoder, so
-// that it can put those of one length together, or fewer whole ones once their
-// inputs have windowBytes.
-const (
-	windowBatches = 16
-	windowBytes   = 1 << 20
-)
-
-// objectBatch makes the object batch of the first of the ids.
-func (f *Fill) objectBatch(ids []byte, batchSize int, next func() ([]byte, error)) (arrow.Record, error) {
-	b := array.NewRecordBuilder(f.mem, f.objects)
-	defer b.Release()
-	idCol, inCol := b.Field(0).(*array.FixedSizeBinaryBuilder), b.Field(1).(*array.BinaryBuilder)
-	rows, size := 0, 0
-	for id := range slices.Chunk(ids, idBytes) {
-		if rows == windowBatches*batchSize || rows%batchSize == 0 && size >= windowBytes {
-			break
-		}
-		input, err := next()
-		if err != nil {
-			return nil, err
-		}
-		idCol.Append(id)
-		inCol.Append(input)
-		rows, size = rows+1, size+len(input)
-	}
-	return b.NewRecord(), nil
 }

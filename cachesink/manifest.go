@@ -17,9 +17,17 @@ import (
 	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
-// FormatVersion is the version of the cache directory's format that this
-// package writes. It reads this and every earlier one.
-const FormatVersion = 1
+// FormatVersion is the highest version of the cache directory's format that
+// this package reads and writes. It reads every earlier one, and writes the
+// lowest that has what is stored; see [Manifest].
+const FormatVersion = storageVersion
+
+const (
+	baseVersion = 1
+	// storageVersion has dtypes other than float32, compression, and record
+	// batches of other sizes.
+	storageVersion = 2
+)
 
 const (
 	manifestsDir = "manifests/"
@@ -35,6 +43,8 @@ const (
 // Manifest is a commit point: all that the cache holds. A directory's state
 // is its highest complete generation.
 type Manifest struct {
+	// Format is the lowest version that has all that is stored, so that an
+	// earlier program goes on where it can, and refuses where it cannot.
 	Format     int       `json:"format"`
 	Generation int64     `json:"generation"` // 1, 2, ...; 0 for a cache that holds nothing yet
 	Encoders   []Encoder `json:"encoders"`   // sorted by folder
@@ -48,7 +58,7 @@ type Encoder struct {
 	Fingerprint string            `json:"fingerprint"` // of the encoder: 64 hexadecimal digits
 	Folder      string            `json:"folder"`      // encoders/<name>-<fp12>
 	Dim         int               `json:"dim"`
-	DType       string            `json:"dtype"` // of the stored values: "float32"
+	DType       DType             `json:"dtype"` // of the stored values
 	Spec        map[string]string `json:"spec"`  // the declared fields behind the fingerprint
 	Shards      []Shard           `json:"shards"`
 }
@@ -65,6 +75,25 @@ func (e *Encoder) Rows() (n int64) {
 type Shard struct {
 	ID string `json:"id"` // SHA-256; the file's name ends in its first 8 digits
 	File
+	// Storage is how the shard is stored, as its id has it; empty for plain
+	// float32.
+	Storage string `json:"storage,omitempty"`
+}
+
+// Compression returns how the shard is compressed.
+func (s Shard) Compression() Compression {
+	l, err := s.layout()
+	if err != nil {
+		return "" // no parsed manifest holds it
+	}
+	return l.codec
+}
+
+func (s Shard) layout() (layout, error) {
+	if s.Storage == "" {
+		return plain, nil
+	}
+	return parseLayout(s.Storage)
 }
 
 // File is a file with what proves its content.
@@ -181,6 +210,16 @@ func (m *Manifest) Files() []string {
 	return names
 }
 
+// version is the lowest format version that has all that m names.
+func (m *Manifest) version() int {
+	for _, e := range m.Encoders {
+		if e.DType != Float32 || slices.ContainsFunc(e.Shards, func(s Shard) bool { return s.Storage != "" }) {
+			return storageVersion
+		}
+	}
+	return baseVersion
+}
+
 func (m *Manifest) sort() {
 	slices.SortFunc(m.Encoders, func(a, b Encoder) int { return cmp.Compare(a.Folder, b.Folder) })
 	slices.SortStableFunc(m.Splits, func(a, b Split) int { return cmp.Compare(a.Name, b.Name) })
@@ -266,8 +305,8 @@ func (f File) check() error {
 // check holds a manifest whose digest is right to the rules that the rest of
 // the package relies on.
 func (m *Manifest) check() error {
-	if m.Format < 1 {
-		return fmt.Errorf("format version %d", m.Format)
+	if m.Format < m.version() {
+		return fmt.Errorf("format version %d, for what version %d has", m.Format, m.version())
 	}
 	for f := range m.files() {
 		if err := f.check(); err != nil {
@@ -300,13 +339,16 @@ func (m *Manifest) check() error {
 }
 
 func (e *Encoder) check() error {
-	if !nameRule.MatchString(e.Name) || e.Dim <= 0 || e.Dim > maxDim || e.DType != Float32 {
+	if _, err := ParseDType(string(e.DType)); err != nil || !nameRule.MatchString(e.Name) || e.Dim <= 0 || e.Dim > maxDim || e.DType == "" {
 		return fmt.Errorf("dimension %d, dtype %q", e.Dim, e.DType)
 	}
 	ids := map[string]bool{}
 	for _, s := range e.Shards {
 		if len(s.ID) != 2*sha256.Size || ids[s.ID] {
 			return fmt.Errorf("shard id %q, or it comes twice", s.ID)
+		}
+		if l, err := s.layout(); err != nil || l.dtype != e.DType {
+			return fmt.Errorf("shard %.12s: storage %q", s.ID, s.Storage)
 		}
 		ids[s.ID] = true
 	}
@@ -368,7 +410,7 @@ func readManifest(ctx context.Context, st store.Store) (*Manifest, int64, error)
 		}
 	}
 	if gen == 0 {
-		return &Manifest{Format: FormatVersion, Encoders: []Encoder{}, Splits: []Split{}}, top, nil
+		return &Manifest{Format: baseVersion, Encoders: []Encoder{}, Splits: []Split{}}, top, nil
 	}
 	name := manifestName(gen)
 	b, err := store.ReadAll(ctx, st, name, maxManifest)
@@ -387,7 +429,7 @@ func readManifest(ctx context.Context, st store.Store) (*Manifest, int64, error)
 
 // commit writes m as the given generation, or fails with fs.ErrExist.
 func (m *Manifest) commit(ctx context.Context, st store.Store, generation int64) error {
-	m.Generation = generation
+	m.Generation, m.Format = generation, m.version()
 	m.sort()
 	b, err := m.encode()
 	if err != nil {

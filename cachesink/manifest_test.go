@@ -23,14 +23,14 @@ func goodManifest() *Manifest {
 	return &Manifest{
 		Format: FormatVersion, Generation: 7,
 		Encoders: []Encoder{{
-			Name: "e", Fingerprint: fp, Folder: EncoderFolder("e", fp), Dim: 3, DType: Float32,
+			Name: "e", Fingerprint: fp, Folder: EncoderFolder("e", fp, Float32), Dim: 3, DType: Float32,
 			Spec:   map[string]string{"seed": "<é&>"},
-			Shards: []Shard{{ID: sum, File: File{"encoders/e/0", 4, 100, sum}}, {ID: fp, File: File{"encoders/e/1", 2, 90, sum}}},
+			Shards: []Shard{{ID: sum, File: File{"encoders/e/0", 4, 100, sum}}, {ID: fp, File: File{"encoders/e/1", 2, 90, sum}, Storage: "float32+zstd.1/500"}},
 		}},
 		Splits: []Split{
 			{
 				Name: "train", Fingerprint: fp, Kind: Group, Folder: "splits/train", Rows: 5,
-				Encoders: []SplitEncoder{{Name: "e", Fingerprint: fp, Folder: EncoderFolder("e", fp), Input: `field "text"`, Objects: 4}, {Name: "f", Fingerprint: fp}},
+				Encoders: []SplitEncoder{{Name: "e", Fingerprint: fp, Folder: EncoderFolder("e", fp, Float32), Input: `field "text"`, Objects: 4}, {Name: "f", Fingerprint: fp}},
 				Files:    []File{{"splits/train/0", 5, 60, sum}}, Inputs: []File{{"inputs/train/0", 5, 60, sum}},
 			},
 			{Name: "val", Fingerprint: fp, Kind: Pair, Folder: "splits/val", Encoders: []SplitEncoder{}, Files: []File{}},
@@ -81,6 +81,13 @@ func TestManifestStrict(t *testing.T) {
 		"dimension":          func(m *Manifest) { m.Encoders[0].Dim = 0 },
 		"huge dimension":     func(m *Manifest) { m.Encoders[0].Dim = 1 << 30 },
 		"dtype":              func(m *Manifest) { m.Encoders[0].DType = "float8" },
+		"no dtype":           func(m *Manifest) { m.Encoders[0].DType = "" },
+		"format of storage":  func(m *Manifest) { m.Format = 1 },
+		"format of dtype":    func(m *Manifest) { m.Format, m.Encoders[0].DType, m.Encoders[0].Shards = 1, Int8, nil },
+		"compression":        func(m *Manifest) { m.Encoders[0].Shards[0].Storage = "float32+brotli.1" },
+		"storage dtype":      func(m *Manifest) { m.Encoders[0].Shards[0].Storage = "int8" },
+		"storage spelling":   func(m *Manifest) { m.Encoders[0].Shards[1].Storage = "float32+zstd.01/500" },
+		"record batches":     func(m *Manifest) { m.Encoders[0].Shards[1].Storage = "float32/100000000000" },
 		"encoder name":       func(m *Manifest) { m.Encoders[0].Name = "E/1" },
 		"shard twice":        func(m *Manifest) { m.Encoders[0].Shards[1].ID = m.Encoders[0].Shards[0].ID },
 		"encoder twice":      func(m *Manifest) { m.Encoders = append(m.Encoders, m.Encoders[0]) },
@@ -113,8 +120,8 @@ func TestManifestStrict(t *testing.T) {
 	}{
 		"good":            {doc, nil},
 		"unknown field":   {strings.Replace(doc, `"format"`, `"colour": 1, "format"`, 1), ErrCorrupt},
-		"other spacing":   {strings.Replace(doc, `"format": 1`, `"format":  1`, 1), ErrCorrupt},
-		"a newer version": {strings.Replace(doc, `"format": 1`, `"colour": 1, "format": 2`, 1), ErrForeign},
+		"other spacing":   {strings.Replace(doc, `"format": 2`, `"format":  2`, 1), ErrCorrupt},
+		"a newer version": {strings.Replace(doc, `"format": 2`, `"colour": 1, "format": 3`, 1), ErrForeign},
 		"not an object":   {"[1", ErrCorrupt},
 	} {
 		t.Run(name, func(t *testing.T) {

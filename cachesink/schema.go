@@ -19,6 +19,7 @@ const (
 	MetaFingerprint = "permafrost.fingerprint" // schema of a shard: the encoder's fingerprint
 	MetaSpec        = "permafrost.spec"        // schema of a shard: the declared fields, JSON
 	MetaDType       = "permafrost.dtype"       // schema of a shard: dtype of the stored values
+	MetaStorage     = "permafrost.storage"     // schema of a shard: all of how it is stored, unless it is plain float32
 	MetaBatchSize   = "permafrost.batch_size"  // schema of a shard: objects an object batch
 	MetaRole        = "permafrost.role"        // field of a sample batch: RoleKey, RoleID, RoleInput
 	MetaSide        = "permafrost.side"        // field of a sample batch: "a" or "b", empty for groups
@@ -41,10 +42,8 @@ const (
 	ColumnID        = "id"        // of a shard and an object batch
 	ColumnInput     = "input"     // of an object batch
 	ColumnEmbedding = "embedding" // of a shard
+	ColumnScale     = "scale"     // float32, of a shard in int8: what the row's values are multiplied by
 )
-
-// Float32 is the dtype of embeddings stored as they were computed.
-const Float32 = "float32"
 
 // IDType is the Arrow type of object ids.
 var IDType = &arrow.FixedSizeBinaryType{ByteWidth: 32}
@@ -99,12 +98,23 @@ func EmbeddingSchema(dim int) *arrow.Schema {
 	}, nil)
 }
 
-// shardSchema adds to [EmbeddingSchema] what a file says of itself.
-func shardSchema(e *Encoder, spec string, batchSize int) *arrow.Schema {
-	md := arrow.NewMetadata(
-		[]string{MetaFormat, MetaEncoder, MetaFingerprint, MetaSpec, MetaDType, MetaBatchSize},
-		[]string{fmt.Sprint(FormatVersion), e.Name, e.Fingerprint, spec, e.DType, fmt.Sprint(batchSize)})
-	return arrow.NewSchema(EmbeddingSchema(e.Dim).Fields(), &md)
+// shardSchema is the schema of a shard's file, with what it says of itself.
+func shardSchema(e *Encoder, spec string, l layout, batchSize int) *arrow.Schema {
+	keys := []string{MetaFormat, MetaEncoder, MetaFingerprint, MetaSpec, MetaDType, MetaBatchSize}
+	vals := []string{fmt.Sprint(baseVersion), e.Name, e.Fingerprint, spec, string(l.dtype), fmt.Sprint(batchSize)}
+	if l != plain {
+		vals[0] = fmt.Sprint(storageVersion)
+		keys, vals = append(keys, MetaStorage), append(vals, l.String())
+	}
+	fields := []arrow.Field{
+		{Name: ColumnID, Type: IDType},
+		{Name: ColumnEmbedding, Type: arrow.FixedSizeListOf(int32(e.Dim), l.dtype.values())},
+	}
+	if l.dtype == Int8 {
+		fields = append(fields, arrow.Field{Name: ColumnScale, Type: arrow.PrimitiveTypes.Float32})
+	}
+	md := arrow.NewMetadata(keys, vals)
+	return arrow.NewSchema(fields, &md)
 }
 
 // sampleColumns finds the columns of a sample batch.
@@ -285,6 +295,9 @@ func idColumn(rec arrow.Record) ([]byte, error) {
 		return nil, nil
 	}
 	off := a.Data().Offset()
+	if (off+a.Len())*idBytes > buf.Len() {
+		return nil, fmt.Errorf("%w: %d bytes for %d ids", ErrSchema, buf.Len(), a.Len())
+	}
 	return buf.Bytes()[off*idBytes : (off+a.Len())*idBytes], nil
 }
 
@@ -310,5 +323,8 @@ func vectors(a *array.FixedSizeList, dim int) ([]float32, error) {
 		return nil, fmt.Errorf("%w: embeddings with nulls", ErrSchema)
 	}
 	off := a.Offset() * dim
+	if off+a.Len()*dim > v.Len() {
+		return nil, fmt.Errorf("%w: %d values for %d embeddings of %d", ErrSchema, v.Len(), a.Len(), dim)
+	}
 	return v.Float32Values()[off : off+a.Len()*dim], nil
 }

@@ -9,29 +9,31 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"github.com/apache/arrow/go/v15/arrow"
-	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
-const (
-	// batchBytes is about the size of a shard's record batch.
-	batchBytes = 16 << 20
-	idBytes    = 32
-)
+const idBytes = 32
 
 // shardPlan is a shard before it is encoded: its objects in order.
 type shardPlan struct {
-	id    string
-	name  string // of its file
-	first int64  // position of its first object
-	rows  int64
-	ids   []byte // 32 bytes an object
-	list  *idList
-	sent  bool // all objects were emitted
+	id     string
+	name   string // of its file
+	layout layout
+	first  int64 // position of its first object
+	rows   int64
+	ids    []byte // 32 bytes an object
+	list   *idList
+	// from are the positions of the objects among the encoder's float32
+	// embeddings, which are converted instead of encoding the objects again;
+	// -1 for an object to encode. It is nil where all are to be encoded.
+	from     []int64
+	fromList *list[int64]
+	sent     bool // all objects were emitted
 	// result is the finished shard; set by the stage that emits the shard's
 	// objects if it was there already, else by the one that writes it.
 	result *Shard
@@ -40,21 +42,56 @@ type shardPlan struct {
 // release frees the ids when nobody reads them any more.
 func (p *shardPlan) release() {
 	p.list.free()
-	p.ids = nil
+	p.fromList.free()
+	p.ids, p.from = nil, nil
 }
 
-// idList is a growing list of object ids outside the heap.
-type idList struct {
+// converts says whether an object is converted instead of being encoded.
+func (p *shardPlan) converts(at int) bool { return p.from != nil && p.from[at] >= 0 }
+
+// run returns how many objects from one on, of at most so many, are like the
+// first: converted or encoded.
+func (p *shardPlan) run(at, most int) int {
+	most = min(most, int(p.rows)-at)
+	if p.from == nil {
+		return most
+	}
+	n := 1
+	for n < most && p.converts(at+n) == p.converts(at) {
+		n++
+	}
+	return n
+}
+
+// mark tells converted objects from encoded ones: hex SHA-256 of one byte an
+// object, 1 or 0.
+func (p *shardPlan) mark() string {
+	h := sha256.New()
+	for _, at := range p.from {
+		if at >= 0 {
+			h.Write([]byte{1})
+		} else {
+			h.Write([]byte{0})
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// list is a growing list of values outside the heap.
+type list[T [idBytes]byte | int64] struct {
 	mem []byte
 	n   int // bytes in use
 }
 
-// minIDs is the first size of an idList.
-const minIDs = 1 << 16
+// idList is a list of object ids.
+type idList = list[[idBytes]byte]
 
-func (l *idList) append(id *[32]byte) error {
+// minList is the first size of a list in bytes.
+const minList = 1 << 16
+
+func (l *list[T]) append(v *T) error {
 	if l.n == len(l.mem) {
-		mem, err := allocate(max(minIDs, 2*len(l.mem)))
+		mem, err := allocate(max(minList, 2*len(l.mem)))
 		if err != nil {
 			return err
 		}
@@ -62,22 +99,26 @@ func (l *idList) append(id *[32]byte) error {
 		free(l.mem)
 		l.mem = mem
 	}
-	l.n += copy(l.mem[l.n:], id[:])
+	l.n += copy(l.mem[l.n:], unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v)))
 	return nil
 }
 
-func (l *idList) bytes() []byte { return l.mem[:l.n] }
+func (l *list[T]) bytes() []byte { return l.mem[:l.n] }
 
-func (l *idList) free() {
+// free may be called for a list that was never made.
+func (l *list[T]) free() {
+	if l == nil {
+		return
+	}
 	free(l.mem)
 	l.mem, l.n = nil, 0
 }
 
 // shardID hashes all that decides the shard's bytes: the encoder, how it is
 // stored and batched, and the ordered objects.
-func shardID(e *Encoder, batchSize int, ids []byte) string {
+func shardID(fingerprint string, l layout, batchSize int, ids []byte) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "permafrost.shard.v%d\n%s\n%s\n%d\n", FormatVersion, e.Fingerprint, e.DType, batchSize)
+	fmt.Fprintf(h, "permafrost.shard.v1\n%s\n%s\n%d\n", fingerprint, l, batchSize)
 	var n [8]byte
 	binary.LittleEndian.PutUint64(n[:], uint64(len(ids)/idBytes))
 	h.Write(n[:])
@@ -85,21 +126,11 @@ func shardID(e *Encoder, batchSize int, ids []byte) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// folderFingerprint identifies a folder of embeddings: the encoder and the
-// dtype they are stored in.
-func folderFingerprint(fingerprint, dtype string) string {
-	d := sha256.Sum256([]byte("permafrost.folder.v1\n" + fingerprint + "\n" + dtype))
-	return hex.EncodeToString(d[:])
-}
-
-// EncoderFolder returns the folder of an encoder's shards.
-func EncoderFolder(name, fingerprint string) string {
-	return "encoders/" + name + "-" + folderFingerprint(fingerprint, Float32)[:12]
-}
-
-// batchRows is the number of rows in a shard's record batches.
-func batchRows(dim int) int {
-	return max(1, min(batchBytes/(4*dim+idBytes), 1<<16))
+// EncoderFolder returns the folder of an encoder's shards, as far as they are
+// stored in the given dtype.
+func EncoderFolder(name, fingerprint string, d DType) string {
+	sum := sha256.Sum256([]byte("permafrost.folder.v1\n" + fingerprint + "\n" + string(d)))
+	return "encoders/" + name + "-" + hex.EncodeToString(sum[:])[:12]
 }
 
 // shardWriter gathers embeddings into record batches of one size, whatever
@@ -108,11 +139,11 @@ type shardWriter struct {
 	*fileWriter // of the open shard; nil between two
 	st          store.Store
 	mem         memory.Allocator
-	schema      *arrow.Schema
-	dim         int
-	n           int    // rows gathered
-	room        int    // rows there is room for
-	block       []byte // the ids, then the embeddings; outside the heap
+	encoder     *Encoder
+	batchSize   int
+	spec        string
+	schema      *arrow.Schema // of the open shard
+	rows        block
 }
 
 func newShardWriter(st store.Store, mem memory.Allocator, e *Encoder, batchSize int) (*shardWriter, error) {
@@ -120,39 +151,29 @@ func newShardWriter(st store.Store, mem memory.Allocator, e *Encoder, batchSize 
 	if err != nil {
 		return nil, err
 	}
-	return &shardWriter{st: st, mem: mem, schema: shardSchema(e, string(spec), batchSize), dim: e.Dim}, nil
+	return &shardWriter{st: st, mem: mem, encoder: e, batchSize: batchSize, spec: string(spec)}, nil
 }
 
-// open starts a shard of that many rows.
-func (w *shardWriter) open(ctx context.Context, rows int64) (err error) {
-	w.n = 0
-	if room := int(min(rows, int64(batchRows(w.dim)))); room > w.room {
-		free(w.block)
-		w.block, w.room = nil, 0
-		if w.block, err = allocate(room * (idBytes + 4*w.dim)); err != nil {
-			return err
-		}
-		w.room = room
+// open starts a shard.
+func (w *shardWriter) open(ctx context.Context, p *shardPlan) (err error) {
+	w.rows.layout, w.rows.dim = p.layout, w.encoder.Dim // of the same dtype for every shard
+	if err = w.rows.reserve(int(min(p.rows, int64(p.layout.batchRows(w.encoder.Dim))))); err != nil {
+		return err
 	}
-	w.fileWriter, err = newFileWriter(ctx, w.st, w.mem, w.schema)
+	w.schema = shardSchema(w.encoder, w.spec, p.layout, w.batchSize)
+	w.fileWriter, err = newFileWriter(ctx, w.st, w.mem, w.schema, p.layout.codec.options()...)
 	return err
-}
-
-func (w *shardWriter) ids() []byte { return w.block[:w.room*idBytes] }
-
-func (w *shardWriter) vecs() []float32 {
-	return arrow.Float32Traits.CastFromBytes(w.block[w.room*idBytes:])
 }
 
 // append copies rows in.
 func (w *shardWriter) append(ids []byte, vecs []float32) error {
 	for len(ids) > 0 {
-		k := min(len(ids)/idBytes, batchRows(w.dim)-w.n)
-		copy(w.ids()[w.n*idBytes:], ids[:k*idBytes])
-		copy(w.vecs()[w.n*w.dim:], vecs[:k*w.dim])
-		w.n += k
-		ids, vecs = ids[k*idBytes:], vecs[k*w.dim:]
-		if w.n == batchRows(w.dim) {
+		k, err := w.rows.append(ids, vecs)
+		if err != nil {
+			return fmt.Errorf("encoder %q: %w", w.encoder.Name, err)
+		}
+		ids, vecs = ids[k*idBytes:], vecs[k*w.encoder.Dim:]
+		if w.rows.n == w.rows.room {
 			if err := w.flushTo(w.fileWriter); err != nil {
 				return err
 			}
@@ -163,23 +184,12 @@ func (w *shardWriter) append(ids []byte, vecs []float32) error {
 
 // flushTo writes the gathered rows as a record batch over the block.
 func (w *shardWriter) flushTo(file *fileWriter) error {
-	if w.n == 0 {
+	if w.rows.n == 0 {
 		return nil
 	}
-	over := func(b []byte) []*memory.Buffer { return []*memory.Buffer{nil, memory.NewBufferBytes(b)} }
-	vecs := arrow.Float32Traits.CastToBytes(w.vecs()[:w.n*w.dim])
-	ids := array.NewData(IDType, w.n, over(w.ids()[:w.n*idBytes]), nil, 0, 0)
-	defer ids.Release()
-	vals := array.NewData(arrow.PrimitiveTypes.Float32, w.n*w.dim, over(vecs), nil, 0, 0)
-	defer vals.Release()
-	list := array.NewData(w.schema.Field(1).Type, w.n, []*memory.Buffer{nil}, []arrow.ArrayData{vals}, 0, 0)
-	defer list.Release()
-	a, b := array.MakeFromData(ids), array.MakeFromData(list)
-	defer a.Release()
-	defer b.Release()
-	rec := array.NewRecord(w.schema, []arrow.Array{a, b}, int64(w.n))
+	rec := w.rows.record(w.schema)
 	defer rec.Release()
-	w.n = 0
+	w.rows.n = 0
 	return file.write(rec)
 }
 
@@ -199,7 +209,7 @@ func (w *shardWriter) close(ctx context.Context, p *shardPlan) (Shard, error) {
 			return s, err
 		}
 		f, err := file.publish(ctx, p.name)
-		return Shard{ID: p.id, File: f}, err
+		return p.shard(f), err
 	}()
 	return s, errors.Join(err, file.abort())
 }
@@ -210,8 +220,7 @@ func (w *shardWriter) drop() (err error) {
 		err = w.abort()
 		w.fileWriter = nil
 	}
-	free(w.block)
-	w.block, w.room = nil, 0
+	w.rows.free()
 	return err
 }
 
@@ -243,5 +252,14 @@ func adopt(ctx context.Context, st store.Store, mem memory.Allocator, p *shardPl
 	if err != nil {
 		return Shard{}, false, ctx.Err() // encoded again, and replaced
 	}
-	return Shard{ID: p.id, File: f}, true, nil
+	return p.shard(f), true, nil
+}
+
+// shard is the manifest's entry of the finished file.
+func (p *shardPlan) shard(f File) Shard {
+	s := Shard{ID: p.id, File: f}
+	if p.layout != plain {
+		s.Storage = p.layout.String()
+	}
+	return s
 }

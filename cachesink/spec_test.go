@@ -1,6 +1,7 @@
 package cachesink
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -16,9 +17,15 @@ import (
 	"github.com/permafrost-ml/permafrost/encode"
 )
 
-// TestSpecification computes the names, ids and sums of the golden cache from
+// TestSpecification computes the names, ids and sums of the golden caches from
 // the text of the package documentation alone.
 func TestSpecification(t *testing.T) {
+	for version := range goldenFills {
+		t.Run(fmt.Sprint(version), func(t *testing.T) { testSpecification(t, golden(version)) })
+	}
+}
+
+func testSpecification(t *testing.T, golden string) {
 	c, err := Open(t.Context(), Dir(golden), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -29,15 +36,21 @@ func TestSpecification(t *testing.T) {
 		return hex.EncodeToString(d[:])
 	}
 	for _, e := range m.Encoders {
-		if want := fmt.Sprintf("encoders/%s-%.12s", e.Name, hash("permafrost.folder.v1\n"+e.Fingerprint+"\nfloat32")); e.Folder != want {
+		if want := fmt.Sprintf("encoders/%s-%.12s", e.Name, hash("permafrost.folder.v1\n"+e.Fingerprint+"\n"+string(e.DType))); e.Folder != want {
 			t.Errorf("folder %s, want %s", e.Folder, want)
 		}
 		for i, s := range e.Shards {
-			text := fmt.Sprintf("permafrost.shard.v1\n%s\nfloat32\n2\n", e.Fingerprint)
+			storage := cmp.Or(s.Storage, "float32")
+			text := fmt.Sprintf("permafrost.shard.v1\n%s\n%s\n2\n", e.Fingerprint, storage)
 			n := binary.LittleEndian.AppendUint64(nil, uint64(s.Rows))
 			err := readFile(t.Context(), c.st, c.mem, s.File, func(rec arrow.Record) error {
 				ids, err := idColumn(rec)
 				text += string(n) + string(ids)
+				n = nil
+				md := rec.Schema().Metadata()
+				if metaValue(md, "permafrost.dtype") != string(e.DType) || storage != "float32" && metaValue(md, "permafrost.storage") != storage {
+					t.Errorf("%s: metadata %v", s.Name, md)
+				}
 				return err
 			})
 			if err != nil {
@@ -78,7 +91,11 @@ func trainText(t *testing.T, m *Manifest) string {
 	text := "permafrost.split.v1\n\"train\" \"group\"\n\"row\" int64\n\"label\" int64\n\"url\" utf8\n\"size\" float64\n"
 	for i, cached := range []bool{true, true, false} {
 		e := m.Splits[0].Encoders[i]
-		text += fmt.Sprintf("%q \"\" %s %v %q\n", e.Name, e.Fingerprint, cached, e.Input)
+		stored := e.Fingerprint
+		if cached && m.Encoder(e.Folder).DType != "float32" {
+			stored += "/" + string(m.Encoder(e.Folder).DType)
+		}
+		text += fmt.Sprintf("%q \"\" %s %v %q\n", e.Name, stored, cached, e.Input)
 	}
 	le := binary.LittleEndian
 	s := goldenFill()

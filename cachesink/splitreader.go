@@ -209,8 +209,9 @@ func (r *SplitReader) Select(names ...string) (*SplitReader, error) {
 }
 
 // Gather returns one record batch with the given rows, in that order; the
-// caller owns it. An embedding column is lent without copying where its
-// positions are consecutive in one record batch of a shard.
+// caller owns it. Embeddings are float32 however they are stored. A column of
+// them is lent without copying where it is stored so and its positions are
+// consecutive in one record batch of a shard.
 func (r *SplitReader) Gather(ctx context.Context, rows []int64) (arrow.Record, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)

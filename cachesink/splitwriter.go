@@ -192,7 +192,7 @@ type posColumn struct {
 func newSplitWriter(f *Fill, in *arrow.Schema, cols *sampleColumns) (*splitWriter, error) {
 	w := &splitWriter{cols: cols, digest: sha256.New(), objects: map[string]int64{}}
 	md := arrow.NewMetadata([]string{MetaFormat, MetaSplit, MetaKind},
-		[]string{fmt.Sprint(FormatVersion), cols.split, string(cols.kind)})
+		[]string{fmt.Sprint(baseVersion), cols.split, string(cols.kind)})
 	var fields, inputs []arrow.Field
 	for _, i := range cols.plain {
 		fields = append(fields, in.Field(i))
@@ -224,13 +224,17 @@ func newSplitWriter(f *Fill, in *arrow.Schema, cols *sampleColumns) (*splitWrite
 	if len(inputs) > 1 {
 		w.inputs = &tableWriter{st: f.c.st, mem: f.mem, schema: arrow.NewSchema(inputs, &md)}
 	}
-	fmt.Fprintf(w.digest, "permafrost.split.v%d\n%q %q\n", FormatVersion, cols.split, cols.kind)
+	fmt.Fprintf(w.digest, "permafrost.split.v1\n%q %q\n", cols.split, cols.kind)
 	for _, i := range cols.plain {
 		fmt.Fprintf(w.digest, "%q %v\n", in.Field(i).Name, in.Field(i).Type)
 	}
 	for _, u := range cols.uses {
 		enc := f.byName[u.encoder]
-		fmt.Fprintf(w.digest, "%q %q %s %v %q\n", u.encoder, u.side, enc.Fingerprint, enc.Cached, enc.Input)
+		stored := enc.Fingerprint
+		if enc.Cached && enc.DType != Float32 {
+			stored += "/" + string(enc.DType) // the positions count through another folder
+		}
+		fmt.Fprintf(w.digest, "%q %q %s %v %q\n", u.encoder, u.side, stored, enc.Cached, enc.Input)
 	}
 	return w, nil
 }

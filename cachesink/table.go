@@ -9,10 +9,11 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/array"
 )
 
-// Table is the embeddings of one encoder in host memory, by position. It is
-// safe for concurrent use until Release.
+// Table is the embeddings of one encoder in host memory, by position, in the
+// dtype that they are stored in. It is safe for concurrent use until Release.
 type Table struct {
 	dim    int
+	dtype  DType
 	rows   int64
 	chunks []chunk
 }
@@ -20,21 +21,17 @@ type Table struct {
 // chunk is one record batch of a shard.
 type chunk struct {
 	first int64 // position of its first row
-	vecs  []float32
+	vecs  storedRows
 	rec   arrow.Record
 }
 
 // loadTable reads and checks all shards of an encoder, up to the given
 // number of rows.
 func (c *Cache) loadTable(ctx context.Context, e *Encoder) (*Table, error) {
-	t := &Table{dim: e.Dim}
+	t := &Table{dim: e.Dim, dtype: e.DType}
 	for _, s := range e.Shards {
-		err := readFile(ctx, c.st, c.mem, s.File, func(rec arrow.Record) error {
-			list, err := column[*array.FixedSizeList](rec, ColumnEmbedding)
-			if err != nil {
-				return err
-			}
-			vecs, err := vectors(list, e.Dim)
+		err := readShard(ctx, c.st, c.mem, e, s.File, func(rec arrow.Record) error {
+			vecs, err := storedColumns(rec, e.DType, e.Dim)
 			if err != nil {
 				return err
 			}
@@ -71,7 +68,7 @@ func (t *Table) find(pos int64) *chunk {
 	return &t.chunks[i-1]
 }
 
-// gather copies the embeddings at the given positions to dst, row by row.
+// gather writes the embeddings at the given positions to dst, row by row.
 func (t *Table) gather(dst []float32, pos []int64) error {
 	var c *chunk
 	for i, p := range pos {
@@ -81,16 +78,16 @@ func (t *Table) gather(dst []float32, pos []int64) error {
 		if c == nil || p < c.first || p >= c.first+c.rec.NumRows() {
 			c = t.find(p)
 		}
-		at := int(p-c.first) * t.dim
-		copy(dst[i*t.dim:(i+1)*t.dim], c.vecs[at:at+t.dim])
+		c.vecs.read(dst[i*t.dim:(i+1)*t.dim], int(p-c.first))
 	}
 	return nil
 }
 
 // lend returns the embeddings at the given positions without copying, if
-// they are consecutive in one record batch: an array that shares its memory.
+// they are float32 and consecutive in one record batch: an array that shares
+// its memory.
 func (t *Table) lend(pos []int64) (arrow.Array, bool) {
-	if len(pos) == 0 || pos[0] < 0 || pos[0] >= t.rows {
+	if t.dtype != Float32 || len(pos) == 0 || pos[0] < 0 || pos[0] >= t.rows {
 		return nil, false
 	}
 	for i, p := range pos {

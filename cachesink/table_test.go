@@ -79,7 +79,7 @@ func TestGatherLends(t *testing.T) {
 					pos -= 20
 				}
 				c := stored.find(pos)
-				want := c.vecs[int(pos-c.first)*dim:][:dim]
+				want := c.vecs.f32[int(pos-c.first)*dim:][:dim]
 				if !slices.Equal(got[i*dim:(i+1)*dim], want) {
 					t.Errorf("row %d: %v, want %v", row, got[i*dim:(i+1)*dim], want)
 				}

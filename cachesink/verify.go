@@ -61,17 +61,21 @@ func finding(f File, err error) *Finding {
 }
 
 func (c *Cache) verifyShard(ctx context.Context, e *Encoder, s Shard) error {
+	l, err := s.layout()
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrCorrupt, s.Name, err)
+	}
 	var ids []byte
 	batchSize := 0
-	err := readFile(ctx, c.st, c.mem, s.File, func(rec arrow.Record) error {
+	err = readShard(ctx, c.st, c.mem, e, s.File, func(rec arrow.Record) error {
 		got, err := idColumn(rec)
 		if err != nil {
 			return errors.Join(ErrCorrupt, err)
 		}
 		ids = append(ids, got...)
-		list, err := column[*array.FixedSizeList](rec, ColumnEmbedding)
+		vecs, err := storedColumns(rec, e.DType, e.Dim)
 		if err == nil {
-			_, err = vectors(list, e.Dim)
+			err = vecs.check()
 		}
 		if err != nil {
 			return errors.Join(ErrCorrupt, err)
@@ -81,9 +85,12 @@ func (c *Cache) verifyShard(ctx context.Context, e *Encoder, s Shard) error {
 		if fp := metaValue(md, MetaFingerprint); err != nil || fp != e.Fingerprint {
 			return corrupt(s.Name, "its schema says encoder %.12s, batch size %q", fp, metaValue(md, MetaBatchSize))
 		}
+		if d, storage := metaValue(md, MetaDType), metaValue(md, MetaStorage); d != string(e.DType) || storage != s.Storage {
+			return corrupt(s.Name, "its schema says dtype %q, storage %q", d, storage)
+		}
 		return nil
 	})
-	if err == nil && shardID(e, batchSize, ids) != s.ID {
+	if err == nil && shardID(e.Fingerprint, l, batchSize, ids) != s.ID {
 		err = corrupt(s.Name, "its objects are not those of shard %.12s", s.ID)
 	}
 	return err

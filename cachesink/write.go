@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -29,7 +28,10 @@ func (f *Fill) Write(g *stage.Group, encoder string, in stage.Stream[arrow.Recor
 		if w.w, err = newShardWriter(f.c.st, f.mem, &e.entry, e.BatchSize); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, w.w.drop()) }()
+		if e.full != nil {
+			w.conv = newConverter(f, e.full.entry)
+		}
+		defer func() { err = errors.Join(err, w.w.drop(), w.conv.close()) }()
 		for rec := range in {
 			err := w.take(ctx, rec)
 			rec.Release()
@@ -50,8 +52,9 @@ type embeddingWriter struct {
 	e    *encoderFill
 	next int        // plan to look at
 	plan *shardPlan // whose shard is open, nil for none
-	at   int        // bytes of plan.ids written
+	at   int        // objects of the plan written
 	w    *shardWriter
+	conv *converter // nil where nothing can be converted
 }
 
 func (w *embeddingWriter) take(ctx context.Context, rec arrow.Record) error {
@@ -67,41 +70,51 @@ func (w *embeddingWriter) take(ctx context.Context, rec arrow.Record) error {
 	if err != nil {
 		return fmt.Errorf("encoder %q: %w", w.e.Name, err)
 	}
-	for i, v := range vecs {
-		if math.Float32bits(v)&0x7f800000 == 0x7f800000 {
-			return fmt.Errorf("%w: encoder %q: value %d of object %x is %v", ErrEmbeddings, w.e.Name,
-				i%w.e.Dim, ids[i/w.e.Dim*idBytes:][:idBytes], v)
-		}
-	}
 	for len(ids) > 0 {
 		if err := w.open(ctx); err != nil {
 			return err
 		}
-		n := min(len(ids), len(w.plan.ids)-w.at)
-		if !bytes.Equal(ids[:n], w.plan.ids[w.at:w.at+n]) {
+		rows := w.plan.run(w.at, len(ids)/idBytes)
+		n := rows * idBytes
+		if !bytes.Equal(ids[:n], w.plan.ids[w.at*idBytes:][:n]) {
 			return fmt.Errorf("%w: encoder %q: they come in another order", ErrEmbeddings, w.e.Name)
 		}
-		rows := n / idBytes
 		if err := w.w.append(ids[:n], vecs[:rows*w.e.Dim]); err != nil {
 			return err
 		}
 		ids, vecs = ids[n:], vecs[rows*w.e.Dim:]
-		w.at += n
+		w.at += rows
 		w.f.count(func(s *FillStats) {
 			es := s.Encoders[w.e.Name]
 			es.Encoded += int64(rows)
 			s.Encoders[w.e.Name] = es
 		})
-		if w.at < len(w.plan.ids) {
-			continue
-		}
-		done, err := w.w.close(ctx, w.plan)
-		if err != nil {
+		if err := w.advance(ctx); err != nil {
 			return err
 		}
-		w.e.finish(w.plan, done)
-		w.plan = nil
 	}
+	return nil
+}
+
+// advance writes the converted embeddings that come next in the open shard,
+// and closes it at its end.
+func (w *embeddingWriter) advance(ctx context.Context) error {
+	if w.at < int(w.plan.rows) && w.plan.converts(w.at) {
+		n := w.plan.run(w.at, int(w.plan.rows))
+		if err := w.conv.write(ctx, w.w, w.plan, w.at, n); err != nil {
+			return err
+		}
+		w.at += n
+	}
+	if w.at < int(w.plan.rows) {
+		return nil
+	}
+	done, err := w.w.close(ctx, w.plan)
+	if err != nil {
+		return err
+	}
+	w.e.finish(w.plan, done)
+	w.plan = nil
 	return nil
 }
 
@@ -114,7 +127,10 @@ func (w *embeddingWriter) open(ctx context.Context) error {
 	if w.plan == nil {
 		return fmt.Errorf("%w: encoder %q: more than there are objects", ErrEmbeddings, w.e.Name)
 	}
-	return w.w.open(ctx, w.plan.rows)
+	if err := w.w.open(ctx, w.plan); err != nil {
+		return err
+	}
+	return w.advance(ctx) // there is an object to encode, so that it stays open
 }
 
 // pending returns the next shard to write, nil if none was planned so far.
@@ -140,5 +156,5 @@ func (w *embeddingWriter) complete() error {
 	if p == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: encoder %q: shard %s lacks %d of %d", ErrEmbeddings, w.e.Name, p.name, p.rows-int64(w.at/idBytes), p.rows)
+	return fmt.Errorf("%w: encoder %q: shard %s lacks %d of %d", ErrEmbeddings, w.e.Name, p.name, p.rows-int64(w.at), p.rows)
 }

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -92,8 +93,20 @@ type CacheConfig struct {
 	SaveDir string
 	// KeyExtractors name the objects. Default: the content.
 	KeyExtractors KeyExtractors
-	// ShardObjects is the number of objects in a shard. Default: 65,536.
+	// DType is what the embeddings are stored in; training sees float32 in
+	// any case. Embeddings that are stored in float32 are converted, all
+	// others are encoded anew. Default: float32.
+	DType cachesink.DType
+	// DTypes is the dtype of some encoders, in place of DType. Default: none.
+	DTypes map[string]cachesink.DType
+	// Compression is that of new files of embeddings. Most embeddings hardly
+	// shrink; those with many equal values do, such as zeros. Default: none.
+	Compression cachesink.Compression
+	// ShardObjects is the number of objects in a new shard. Default: 65,536.
 	ShardObjects int
+	// RecordBatchRows is the number of rows in the record batches of new
+	// shards. Default: 0, as many as 16 MiB hold, at most 65,536.
+	RecordBatchRows int
 }
 
 // Config declares a pipeline. Its zero values are defaults, but for Splits,
@@ -315,8 +328,25 @@ func (c *Config[Row]) checkCache() (errs []error) {
 			bad("key_extractors name the encoder %q, the encoders are %s", name, known)
 		}
 	}
+	if _, err := cachesink.ParseDType(string(cc.DType)); err != nil {
+		bad("%w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(cc.DTypes)) {
+		if _, ok := c.Encoders[name]; !ok {
+			bad("dtype names the encoder %q, the encoders are %s", name, known)
+		}
+		if _, err := cachesink.ParseDType(string(cc.DTypes[name])); err != nil {
+			bad("encoder %q: %w", name, err)
+		}
+	}
+	if _, err := cachesink.ParseCompression(string(cc.Compression)); err != nil {
+		bad("%w", err)
+	}
 	if cc.BatchSize < 0 || cc.NumWorkers < 0 || cc.ShardObjects < 0 {
 		bad("batch_size %d, num_workers %d and shard_objects %d must not be negative", cc.BatchSize, cc.NumWorkers, cc.ShardObjects)
+	}
+	if cc.RecordBatchRows < 0 || cc.RecordBatchRows > cachesink.MaxRecordBatchRows {
+		bad("record_batch_rows %d is not in 0 to %d", cc.RecordBatchRows, cachesink.MaxRecordBatchRows)
 	}
 	return errs
 }
@@ -369,6 +399,14 @@ func (c *CacheConfig) workers() int {
 		return runtime.GOMAXPROCS(0)
 	}
 	return c.NumWorkers
+}
+
+// dtype is what an encoder's embeddings are stored in.
+func (c *CacheConfig) dtype(encoder string) cachesink.DType {
+	if c == nil {
+		return cachesink.Float32
+	}
+	return cmp.Or(c.DTypes[encoder], c.DType, cachesink.Float32)
 }
 
 func (c *CacheConfig) keys() KeyExtractors {

@@ -21,10 +21,12 @@ type FillReport struct {
 	// Rows is the number of samples of all splits.
 	Rows int64 `json:"rows"`
 	// Objects is the number of distinct objects, added up over splits and
-	// cached encoders; Encoded and Reused are its parts.
-	Objects int64 `json:"objects"`
-	Encoded int64 `json:"encoded"`
-	Reused  int64 `json:"reused"`
+	// cached encoders; Encoded and Reused are its parts. Converted are those
+	// of Reused that were stored in float32 and now are in another dtype, too.
+	Objects   int64 `json:"objects"`
+	Encoded   int64 `json:"encoded"`
+	Reused    int64 `json:"reused"`
+	Converted int64 `json:"converted"`
 	// Quarantined is the number of bad rows that were left out.
 	Quarantined int64 `json:"quarantined"`
 	// Seconds is the wall time.
@@ -40,9 +42,11 @@ type EncoderReport struct {
 	CacheType   cachesink.CacheType `json:"cache_type"`
 	Fingerprint string              `json:"fingerprint"`
 	Dim         int                 `json:"dim"`
+	DType       cachesink.DType     `json:"dtype,omitempty"` // where it is cached
 	Objects     int64               `json:"objects"`
 	Encoded     int64               `json:"encoded"`
 	Reused      int64               `json:"reused"`
+	Converted   int64               `json:"converted"`
 }
 
 // splitPlan is what is known of a split before its rows are read.
@@ -241,7 +245,8 @@ func (p *Pipeline[Row]) fillOptions(encoders []encoder, dry bool) cachesink.Fill
 		o.Encoders = append(o.Encoders, e.use)
 	}
 	if p.cfg.Cache != nil {
-		o.ShardObjects = p.cfg.Cache.ShardObjects
+		o.ShardObjects, o.RecordBatchRows = p.cfg.Cache.ShardObjects, p.cfg.Cache.RecordBatchRows
+		o.Compression = p.cfg.Cache.Compression
 	}
 	if p.cfg.OnProgress != nil {
 		phase := "fill"
@@ -257,7 +262,11 @@ func (p *Pipeline[Row]) fillOptions(encoders []encoder, dry bool) cachesink.Fill
 func (p *Pipeline[Row]) fillReport(encoders []encoder, stats cachesink.FillStats) *FillReport {
 	r := &FillReport{Encoders: map[string]EncoderReport{}}
 	for _, e := range encoders {
-		r.Encoders[e.name] = EncoderReport{CacheType: p.places[e.name].used, Fingerprint: e.use.Fingerprint, Dim: e.use.Dim}
+		er := EncoderReport{CacheType: p.places[e.name].used, Fingerprint: e.use.Fingerprint, Dim: e.use.Dim}
+		if e.use.Cached {
+			er.DType = e.use.DType
+		}
+		r.Encoders[e.name] = er
 	}
 	for _, name := range p.splits {
 		s := p.filled[name]
@@ -275,10 +284,12 @@ func (p *Pipeline[Row]) fillReport(encoders []encoder, stats cachesink.FillStats
 		er := r.Encoders[name]
 		er.Encoded = stats.Encoders[name].Encoded
 		er.Reused = er.Objects - er.Encoded
+		er.Converted = stats.Encoders[name].Converted
 		r.Encoders[name] = er
 		r.Objects += er.Objects
 		r.Encoded += er.Encoded
 		r.Reused += er.Reused
+		r.Converted += er.Converted
 	}
 	return r
 }

@@ -121,6 +121,7 @@ func (p *Pipeline[Row]) encoders(ctx context.Context) ([]encoder, error) {
 		e.use = cachesink.Use{
 			Name: name, Fingerprint: fingerprint, Spec: declared, Input: e.reads.String(), Dim: spec.Dim,
 			Cached: p.places[name].cached, BatchSize: batch, FreeKeys: e.key.Free(),
+			DType: p.cfg.Cache.dtype(name), BatchInvariant: spec.BatchInvariant,
 		}
 		out = append(out, e)
 	}
@@ -150,6 +151,9 @@ func (p *Pipeline[Row]) sourceKey(ctx context.Context, split string, encoders []
 		facts["encoder."+e.name+".input"] = e.use.Input
 		facts["encoder."+e.name+".key"] = e.key.String()
 		facts["encoder."+e.name+".cached"] = fmt.Sprint(e.use.Cached)
+		if e.use.Cached && e.use.DType != cachesink.Float32 {
+			facts["encoder."+e.name+".dtype"] = string(e.use.DType)
+		}
 	}
 	if !declared {
 		return "", facts, nil

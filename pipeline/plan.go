@@ -18,8 +18,11 @@ type Plan struct {
 	Covered bool `json:"covered"`
 	// ToEncode is the number of objects to encode, over all encoders.
 	ToEncode int64 `json:"to_encode"`
+	// ToConvert is the number of objects that are stored in float32 and will
+	// be converted, over all encoders.
+	ToConvert int64 `json:"to_convert"`
 	// BytesNow is the size of all that the cache holds; BytesAfter is about
-	// what it will be; Free is what the disk has left, -1 where unknown.
+	// what it will be, not counting what compression saves; Free is what the disk has left, -1 where unknown.
 	BytesNow   int64                  `json:"bytes_now"`
 	BytesAfter int64                  `json:"bytes_after"`
 	Free       int64                  `json:"free"`
@@ -35,9 +38,10 @@ type EncoderPlan struct {
 	Fingerprint string              `json:"fingerprint"`
 	Fields      map[string]string   `json:"fields"` // behind the fingerprint
 	Dim         int                 `json:"dim"`
-	Stored      int64               `json:"stored"` // objects in the cache
-	// Differs are, where nothing is stored under this fingerprint, the
-	// fields in which the nearest stored encoder of this name differs:
+	DType       cachesink.DType     `json:"dtype,omitempty"` // where it is cached
+	Stored      int64               `json:"stored"`          // objects in the cache, in this dtype
+	// Differs are, where nothing is stored under this fingerprint and dtype,
+	// the fields in which the nearest stored encoder of this name differs:
 	// "field: stored -> configured".
 	Differs []string `json:"differs,omitempty"`
 }
@@ -77,7 +81,10 @@ func (p *Pipeline[Row]) plan(ctx context.Context, encoders []encoder, plans []sp
 			Asked: pl.asked, CacheType: pl.used, Reason: pl.reason,
 			Fingerprint: e.use.Fingerprint, Fields: e.use.Spec, Dim: e.use.Dim,
 		}
-		if stored := m.Encoder(cachesink.EncoderFolder(e.name, e.use.Fingerprint)); stored != nil {
+		if pl.cached {
+			ep.DType = e.use.DType
+		}
+		if stored := m.Encoder(cachesink.EncoderFolder(e.name, e.use.Fingerprint, e.use.DType)); stored != nil {
 			ep.Stored = stored.Rows()
 		} else if pl.cached {
 			ep.Differs = differs(m, e)
@@ -116,8 +123,10 @@ func (p *Pipeline[Row]) plan(ctx context.Context, encoders []encoder, plans []sp
 			es := st.Encoders[e.name]
 			s.Encoders[e.name] = es
 			plan.ToEncode += es.ToEncode
-			plan.BytesAfter += es.ToEncode*int64(4*e.use.Dim+32) + st.Rows*splitRowBytes
-			plan.BytesAfter += fileBytes * ((es.ToEncode + shard - 1) / shard)
+			plan.ToConvert += es.Converted
+			add := es.ToEncode + es.Converted
+			plan.BytesAfter += add*int64(e.use.DType.RowBytes(e.use.Dim)) + st.Rows*splitRowBytes
+			plan.BytesAfter += fileBytes * ((add + shard - 1) / shard)
 		}
 		plan.BytesAfter += fileBytes
 		plan.Splits[sp.name] = s
@@ -141,6 +150,9 @@ func differs(m *cachesink.Manifest, e encoder) []string {
 			continue
 		}
 		d := diffFields(stored.Spec, e.use.Spec)
+		if stored.DType != e.use.DType {
+			d = append(d, fmt.Sprintf("stored as: %s -> %s", stored.DType, e.use.DType))
+		}
 		if best == nil || len(d) < len(best) {
 			best = d
 		}

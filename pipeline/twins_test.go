@@ -45,6 +45,9 @@ cache:
   num_workers: 2
   save_dir: cache
   shard_objects: 20
+  dtype: float16
+  compression: lz4
+  record_batch_rows: 7
   key_extractors: field:text
 head: {type: skip_connection, dropout: 0.1, skip_dropout: 0.2, n_layers: 2}
 loss: {type: multiple_negatives_ranking, scale: 10, symmetric: true}
@@ -76,6 +79,7 @@ func twinConfig(dir string) pipeline.Config[row] {
 		Cache: &pipeline.CacheConfig{
 			CacheType: cachesink.CPU, Mapping: pipeline.Mapping{"enc": cachesink.Auto},
 			BatchSize: 16, NumWorkers: 2, SaveDir: filepath.Join(dir, "cache"), ShardObjects: 20,
+			DType: cachesink.Float16, Compression: cachesink.LZ4, RecordBatchRows: 7,
 			KeyExtractors: pipeline.NamedKey(text),
 		},
 		Head: head.SkipConnection{Dropout: 0.1, SkipDropout: 0.2, Layers: 2},
@@ -186,6 +190,17 @@ func twins(t testing.TB) []twin {
 		{"no num_workers", map[string]string{"  num_workers": ""}, func(c *pipeline.Config[row]) { c.Cache.NumWorkers = 0 }},
 		{"no save_dir", map[string]string{"  save_dir": ""}, func(c *pipeline.Config[row]) { c.Cache.SaveDir = "" }},
 		{"no shard_objects", map[string]string{"  shard_objects": ""}, func(c *pipeline.Config[row]) { c.Cache.ShardObjects = 0 }},
+		{"no dtype", map[string]string{"  dtype": ""}, func(c *pipeline.Config[row]) { c.Cache.DType = "" }},
+		{
+			"a map of dtypes",
+			map[string]string{"  dtype": "{enc: int8}"},
+			func(c *pipeline.Config[row]) {
+				c.Cache.DType, c.Cache.DTypes = "", map[string]cachesink.DType{"enc": cachesink.Int8}
+			},
+		},
+		{"no compression", map[string]string{"  compression": ""}, func(c *pipeline.Config[row]) { c.Cache.Compression = "" }},
+		{"zstd", map[string]string{"  compression": "zstd"}, func(c *pipeline.Config[row]) { c.Cache.Compression = cachesink.Zstd }},
+		{"no record_batch_rows", map[string]string{"  record_batch_rows": ""}, func(c *pipeline.Config[row]) { c.Cache.RecordBatchRows = 0 }},
 		{
 			"no key_extractors",
 			map[string]string{"  key_extractors": ""},
@@ -203,7 +218,7 @@ func twins(t testing.TB) []twin {
 			"an empty cache",
 			map[string]string{
 				"  cache_type": "", "  mapping": "", "  batch_size": "", "  num_workers": "", "  save_dir": "",
-				"  shard_objects": "", "  key_extractors": "",
+				"  shard_objects": "", "  key_extractors": "", "  dtype": "", "  compression": "", "  record_batch_rows": "",
 			},
 			func(c *pipeline.Config[row]) { c.Cache = &pipeline.CacheConfig{} },
 		},
@@ -211,7 +226,7 @@ func twins(t testing.TB) []twin {
 			"no cache",
 			map[string]string{
 				"cache": "", "  cache_type": "", "  mapping": "", "  batch_size": "", "  num_workers": "", "  save_dir": "",
-				"  shard_objects": "", "  key_extractors": "",
+				"  shard_objects": "", "  key_extractors": "", "  dtype": "", "  compression": "", "  record_batch_rows": "",
 			},
 			func(c *pipeline.Config[row]) { c.Cache = nil },
 		},

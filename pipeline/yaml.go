@@ -353,6 +353,13 @@ func (y *yamlConfig) cache(s *section) {
 	s.integer("batch_size", &c.BatchSize)
 	s.integer("num_workers", &c.NumWorkers)
 	s.integer("shard_objects", &c.ShardObjects)
+	s.integer("record_batch_rows", &c.RecordBatchRows)
+	y.dtypes(s, encoders)
+	var compression string
+	if s.text("compression", &compression); compression != "" {
+		s.oneOf("compression", compression, string(cachesink.Uncompressed), string(cachesink.LZ4), string(cachesink.Zstd))
+	}
+	c.Compression = cachesink.Compression(compression)
 	s.text("save_dir", &c.SaveDir)
 	c.SaveDir = y.path(c.SaveDir)
 	if n := s.get("key_extractors"); n != nil {
@@ -378,6 +385,30 @@ func (y *yamlConfig) cache(s *section) {
 		}
 	}
 	s.end()
+}
+
+// dtypes reads one storage dtype for all encoders, or a mapping by name.
+func (y *yamlConfig) dtypes(s *section, encoders []string) {
+	one := func(s *section, key string) cachesink.DType {
+		var d string
+		if s.text(key, &d); d != "" {
+			s.oneOf(key, d, string(cachesink.Float32), string(cachesink.Float16), string(cachesink.Int8))
+		}
+		return cachesink.DType(d)
+	}
+	n := s.get("dtype")
+	if n == nil || n.Kind == yaml.ScalarNode {
+		y.c.Cache.DType = one(s, "dtype")
+		return
+	}
+	sub := s.sub("dtype")
+	for _, name := range sub.names() {
+		if y.c.Cache.DTypes == nil {
+			y.c.Cache.DTypes = map[string]cachesink.DType{}
+		}
+		y.c.Cache.DTypes[name] = one(sub, name)
+	}
+	sub.known(encoders)
 }
 
 func (y *yamlConfig) train(s *section) {

@@ -1,14 +1,17 @@
 """What the bench programs share: a place outside the tree, virtual
 environments in it, the built command, and timing of whole processes."""
 
+import json
 import os
 import pathlib
-import resource
+import random
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORK = pathlib.Path(os.environ.get("PERMAFROST_BENCH_DIR", pathlib.Path.home() / ".cache" / "permafrost-bench"))
@@ -101,6 +104,19 @@ def timed(args: list[str], **kw) -> tuple[float, int, str]:
     if p.returncode:
         raise SystemExit(f"{args} ended with {p.returncode}\n{out}")
     return time.perf_counter() - start, usage.ru_maxrss * 1024, out
+
+
+def texts(path: pathlib.Path, n: int) -> None:
+    """Writes n distinct texts of 20 to 28 words with labels, a JSON line each."""
+    data = (ROOT / "encode/static/static.bin").read_bytes()
+    rows, dim, _ = struct.unpack("<3I", data[8:20])
+    words = zlib.decompress(data[20 + rows * (dim + 2):], -15).decode().split("\n")
+    words = [w for w in words if w.isascii() and w.isalpha() and len(w) > 2]
+    rng = random.Random(1)
+    with open(path, "w") as f:
+        for i in range(n):
+            text = " ".join(rng.choices(words, k=rng.randint(20, 28)))
+            f.write(json.dumps({"text": text, "label": i % 7}) + "\n")
 
 
 def machine() -> str:

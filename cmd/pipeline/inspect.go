@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -69,11 +70,13 @@ type inspectEncoder struct {
 	Fingerprint string            `json:"fingerprint"`
 	Folder      string            `json:"folder"`
 	Dim         int               `json:"dim"`
-	DType       string            `json:"dtype"`
+	DType       cachesink.DType   `json:"dtype"`
 	Spec        map[string]string `json:"spec"`
-	Shards      int               `json:"shards"`
-	Rows        int64             `json:"rows"`
-	Bytes       int64             `json:"bytes"`
+	// Compression lists those of the shards, sorted: new ones may differ.
+	Compression []cachesink.Compression `json:"compression"`
+	Shards      int                     `json:"shards"`
+	Rows        int64                   `json:"rows"`
+	Bytes       int64                   `json:"bytes"`
 }
 
 type inspectSplit struct {
@@ -98,9 +101,13 @@ func newInspectDoc(c *cachesink.Cache) *inspectDoc {
 			Name: e.Name, Fingerprint: e.Fingerprint, Folder: e.Folder, Dim: e.Dim, DType: e.DType,
 			Spec: e.Spec, Shards: len(e.Shards), Rows: e.Rows(),
 		}
+		ie.Compression = []cachesink.Compression{}
 		for _, s := range e.Shards {
 			ie.Bytes += s.Bytes
+			ie.Compression = append(ie.Compression, s.Compression())
 		}
+		slices.Sort(ie.Compression)
+		ie.Compression = slices.Compact(ie.Compression)
 		d.Encoders = append(d.Encoders, ie)
 	}
 	for _, s := range m.Splits {
@@ -148,9 +155,9 @@ func (a *app) inspect(ctx context.Context, place string, flags inspectFlags) err
 
 func (a *app) printInspect(d *inspectDoc) error {
 	fmt.Fprintf(a.stdout, "%s: format %d, generation %d, %s\n\n", d.Dir, d.Format, d.Generation, size(d.Bytes))
-	rows := [][]string{{"encoder", "dim", "objects", "shards", "size", "folder"}}
+	rows := [][]string{{"encoder", "dim", "stored as", "objects", "shards", "size", "folder"}}
 	for _, e := range d.Encoders {
-		rows = append(rows, []string{e.Name, fmt.Sprint(e.Dim), count(e.Rows), count(int64(e.Shards)), size(e.Bytes), e.Folder})
+		rows = append(rows, []string{e.Name, fmt.Sprint(e.Dim), e.storedAs(), count(e.Rows), count(int64(e.Shards)), size(e.Bytes), e.Folder})
 	}
 	if err := table(a.stdout, rows); err != nil {
 		return err
@@ -169,6 +176,18 @@ func (a *app) printInspect(d *inspectDoc) error {
 		rows = append(rows, []string{s.Name, string(s.Kind), count(s.Rows), count(int64(s.Files)), size(s.Bytes), s.Folder, strings.Join(used, ", ")})
 	}
 	return table(a.stdout, rows)
+}
+
+// storedAs is the dtype with the compressions.
+func (e *inspectEncoder) storedAs() string {
+	s := string(e.DType)
+	if len(e.Compression) == 1 && e.Compression[0] == cachesink.Uncompressed {
+		return s
+	}
+	for _, c := range e.Compression {
+		s += " " + string(c)
+	}
+	return s
 }
 
 // findSplit returns the split of a name, the newest of several, or of a

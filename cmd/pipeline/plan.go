@@ -67,8 +67,10 @@ func planSummary(p *pipeline.Plan) [][]string {
 	switch {
 	case p.Covered:
 		todo = "nothing: the cache holds everything"
-	case p.ToEncode == 0:
+	case p.ToEncode == 0 && p.ToConvert == 0:
 		todo = "nothing: only rows are to be stored"
+	case p.ToConvert > 0:
+		todo += fmt.Sprintf("; %s stored as float32 to convert", count(p.ToConvert))
 	}
 	return [][]string{
 		{"cache", p.Dir},
@@ -78,16 +80,16 @@ func planSummary(p *pipeline.Plan) [][]string {
 }
 
 func planEncoders(p *pipeline.Plan) [][]string {
-	rows := [][]string{{"encoder", "cache", "dim", "stored", "fingerprint", "why"}}
+	rows := [][]string{{"encoder", "cache", "dim", "dtype", "stored", "fingerprint", "why"}}
 	for _, name := range slices.Sorted(maps.Keys(p.Encoders)) {
 		e := p.Encoders[name]
 		kept := string(e.CacheType)
 		if e.Asked != e.CacheType {
 			kept = fmt.Sprintf("%s -> %s", e.Asked, e.CacheType)
 		}
-		rows = append(rows, []string{name, kept, fmt.Sprint(e.Dim), count(e.Stored), short(e.Fingerprint), e.Reason})
+		rows = append(rows, []string{name, kept, fmt.Sprint(e.Dim), string(e.DType), count(e.Stored), short(e.Fingerprint), e.Reason})
 		for _, d := range e.Differs {
-			rows = append(rows, []string{"", "", "", "", "differs", d})
+			rows = append(rows, []string{"", "", "", "", "", "differs", d})
 		}
 	}
 	return rows
@@ -104,7 +106,11 @@ func planSplits(p *pipeline.Plan) [][]string {
 		first := []string{name, count(s.Rows)}
 		for _, enc := range slices.Sorted(maps.Keys(s.Encoders)) {
 			e := s.Encoders[enc]
-			rows = append(rows, append(first, enc, count(e.Objects), count(e.Hits), count(e.ToEncode), from))
+			hits := count(e.Hits)
+			if e.Converted > 0 {
+				hits += fmt.Sprintf(" (%s converted)", count(e.Converted))
+			}
+			rows = append(rows, append(first, enc, count(e.Objects), hits, count(e.ToEncode), from))
 			first, from = []string{"", ""}, ""
 		}
 	}
