@@ -32,7 +32,9 @@ func sorted(c Candidates, queries []float32, k int, exclude []int32) []Neighbor 
 				row = append(row, Neighbor{int32(j), s})
 			}
 		}
-		slices.SortStableFunc(row, func(a, b Neighbor) int { return cmp.Compare(b.Score, a.Score) })
+		slices.SortFunc(row, func(a, b Neighbor) int {
+			return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(a.Index, b.Index))
+		})
 		for len(row) < k {
 			row = append(row, Neighbor{-1, -infinity})
 		}
@@ -54,8 +56,8 @@ func TestTopKEqualsSorting(t *testing.T) {
 			{7, 1500, 9, 10, 0},
 			{scoreQueries + 1, scoreCandidates + 1, 5, 3, 1},
 			{scoreQueries + 1, scoreCandidates + 1, 5, 3, 2},
-			{2*scoreQueries + 1, 2*scoreCandidates + 63, 17, 100, 3},
-			{3 * scoreQueries, scoreCandidates - 1, 4, 2000, 8},
+			{2*scoreQueries + 1, scoreCandidates + 63, 17, 100, 3},
+			{150, scoreCandidates - 1, 4, 1100, 8},
 		} {
 			for _, kind := range []string{"normal", "ties", "hostile"} {
 				r := rand.New(rand.NewPCG(uint64(c.m), uint64(c.n)))
