@@ -4,7 +4,14 @@
 // Everything is float32 on gorgonia.org/tensor matrices, row-major and
 // contiguous, one row a sample. Matrix products are in Go assembly; [BLAS]
 // hands them to other code, and [UseBLAS] replaces them. Element-wise loops
-// are in kernels.go, exponentials and sums of theirs in assembly, too. Results do not depend on GOMAXPROCS: work is split by
-// rows or columns whose results do not depend on each other, and every sum is
-// taken in index order.
+// are in kernels.go, exponentials and sums of theirs in assembly, too. Results
+// do not depend on GOMAXPROCS: work is split by rows or columns whose results
+// do not depend on each other, and every sum is taken in index order.
+//
+// Tensors of this package, and all that heads, losses and pipelines hand out,
+// have [Engine], so that a user's own tensor operations run in this arithmetic
+// without another type of tensor:
+//
+//	scores, err := tensor.MatMul(b.A("content_encoder"), weights)
+//	p, err := tensor.SoftMax(scores, 1)
 package nn
