@@ -19,9 +19,11 @@ func BLAS(workers int) tensor.BLAS { return kernels.BLAS{Workers: workers} }
 // other is what [UseBLAS] set.
 var other atomic.Pointer[blas.Float32]
 
-// UseBLAS makes [Gemm] and [Engine] use another BLAS in the whole process, such as
-// gonum's netlib; nil is the module's own again. Results may then depend on
-// the number of rows and of threads.
+// UseBLAS makes [Gemm] and [Engine] use another BLAS in the whole process, for
+// matrix products; nil is the build's again: [BLAS], or OpenBLAS with the
+// build tag openblas. With another BLAS than this module's, results may depend
+// on the number of rows and of threads. Encoders and metrics are not touched:
+// they call the module's kernels, so what a cache holds does not change.
 func UseBLAS(b blas.Float32) {
 	if b == nil {
 		other.Store(nil)
@@ -58,7 +60,11 @@ func Gemm(opA, opB blas.Transpose, alpha float32, a, b Mat, beta float32, c Mat)
 // gemm is the product of the BLAS in use, with the arguments of
 // [kernels.Gemm].
 func gemm(transA, transB bool, m, n, k int, alpha float32, a []float32, lda int, b []float32, ldb int, beta float32, c []float32, ldc, workers int) {
-	if o := other.Load(); o != nil {
+	o := other.Load()
+	if o == nil {
+		o = linked
+	}
+	if o != nil {
 		(*o).Sgemm(form(transA), form(transB), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
 		return
 	}

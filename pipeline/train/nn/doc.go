@@ -14,4 +14,18 @@
 //
 //	scores, err := tensor.MatMul(b.A("content_encoder"), weights)
 //	p, err := tensor.SoftMax(scores, 1)
+//
+// # OpenBLAS
+//
+// With the build tag openblas, OpenBLAS computes the matrix products of this
+// package, by way of gonum's netlib. It needs cgo, a C compiler and the
+// library (Debian: libopenblas-dev):
+//
+//	go build -tags openblas ./cmd/pipeline
+//
+// Where the library lies elsewhere, CGO_LDFLAGS=-L<folder> names the place.
+// OPENBLAS_NUM_THREADS limits its threads. It is there to compare with;
+// training gives other bits, which may depend on the number of threads.
+// Encoders call the module's kernels under every tag: embeddings and their
+// fingerprints are the same.
 package nn

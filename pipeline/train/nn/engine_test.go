@@ -131,6 +131,8 @@ func alike(got, want []float32, tolerance float64) bool {
 // TestEngineMatMul: every pair of forms gives the bits of a product of plain
 // matrices, which is near a float64 one.
 func TestEngineMatMul(t *testing.T) {
+	UseBLAS(BLAS(0))
+	defer UseBLAS(nil)
 	r := rand.New(rand.NewPCG(1, 1))
 	for _, s := range [][3]int{{1, 1, 1}, {1, 5, 1}, {3, 1, 4}, {1, 3, 7}, {7, 3, 1}, {2, 2, 2}, {17, 31, 13}, {40, 64, 48}} {
 		m, k, n := s[0], s[1], s[2]
@@ -181,6 +183,8 @@ func TestEngineMatMul(t *testing.T) {
 // TestEngineIsUsed: tensors of this package multiply by this module's
 // kernels, whose products have other bits than gonum's.
 func TestEngineIsUsed(t *testing.T) {
+	UseBLAS(BLAS(0))
+	defer UseBLAS(nil)
 	r := rand.New(rand.NewPCG(2, 2))
 	const m, k, n = 20, 300, 30
 	a, b := random(r, m*k), random(r, k*n)
@@ -203,7 +207,6 @@ func TestEngineIsUsed(t *testing.T) {
 	}
 	c := &counted{Float32: BLAS(1)}
 	UseBLAS(c)
-	defer UseBLAS(nil)
 	if _, err := x.MatMul(y); err != nil || c.n != 1 {
 		t.Errorf("UseBLAS was asked for %d products, %v", c.n, err)
 	}
