@@ -55,8 +55,8 @@ func (s *Scores) Each(queries []float32, only []int32, visit func(query, first i
 			Gemm(false, true, count, width, s.Dim, 1, queries[q*s.Dim:], s.Dim, rows, s.Dim, 0, s.block, width, s.Workers)
 			for i := range count {
 				run := s.block[i*width : (i+1)*width : (i+1)*width]
-				for j, f := range scale {
-					run[j] *= f
+				if scale != nil {
+					Mul(run, run, scale)
 				}
 				visit(q+i, first, run)
 			}
