@@ -18,18 +18,14 @@ func TestArithmetic(t *testing.T) {
 		"sub": {Sub, func(x, y float32) float32 { return x - y }},
 		"mul": {Mul, func(x, y float32) float32 { return x * y }},
 		"shift": {
-			func(dst, x, y []float32) {
-				for i := range x {
-					Shift(y[i], x[i:i+1], dst[i:i+1])
-				}
-			},
-			func(x, y float32) float32 { return x - y },
+			func(dst, x, _ []float32) { Shift(1.1, x, dst) },
+			func(x, _ float32) float32 { return x - 1.1 },
 		},
 	}
 	profiles(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(3, 3))
 		for name, op := range ops {
-			for _, n := range []int{0, 1, 7, 8, 33, passBlock - 1, passBlock, 2*passBlock + 5} {
+			for _, n := range []int{0, 1, 7, 8, 9, 31, 32, 33, 41, 1023} {
 				x, y := values(r, n), values(r, n)
 				for i := range min(n, len(special)*len(special)) {
 					x[i], y[i] = special[i%len(special)], special[i/len(special)]
@@ -55,4 +51,17 @@ func TestArithmetic(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestArithmeticGuarded: nothing outside the operands is read or written.
+func TestArithmeticGuarded(t *testing.T) {
+	for _, n := range []int{0, 1, 7, 8, 9, 31, 33, 40, 67} {
+		for _, atEnd := range []bool{false, true} {
+			x, y, dst := guarded(t, n, atEnd), guarded(t, n, atEnd), guarded(t, n, atEnd)
+			Add(dst, x, y)
+			Sub(dst, x, y)
+			Mul(dst, x, y)
+			Shift(1, x, dst)
+		}
+	}
 }
