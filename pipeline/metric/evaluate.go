@@ -28,11 +28,12 @@ type Report struct {
 
 // Evaluate searches with every object among all others and returns the
 // metrics' means. x holds the objects' embeddings, [n, dim]; it is borrowed
-// and not changed. Time grows with n², memory with n alone: about 20 bytes
-// and 8 a metric for an object, and 3 MiB a processor. A NaN or infinite
-// embedding is an error; a row of zeros has similarity 0 to everything. The
-// products are this module's own, whatever [nn.UseBLAS] was given. Evaluate
-// returns ctx's error within a block of queries.
+// and not changed. Time grows with n², memory with n alone: for an object 20
+// bytes and 8 a metric, and for a processor 4 bytes an object and up to 20 MiB
+// (or 12 bytes for each object relevant to one query, if that is more). A NaN
+// or infinite embedding is an error; a row of zeros has similarity 0 to
+// everything. The products are this module's own, whatever [nn.UseBLAS] was
+// given. Evaluate returns ctx's error within a block of queries.
 func Evaluate(ctx context.Context, x *tensor.Dense, rel Relevance, metrics ...Config) (*Report, error) {
 	m, err := nn.View(x)
 	if err != nil {
