@@ -15,6 +15,7 @@ import (
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
+	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
 )
 
 // data is a split as the trainer reads it: train.Data. The embeddings of all
@@ -272,5 +273,5 @@ func (j *joined) join(d *data, rec arrow.Record, side string) (*tensor.Dense, er
 			off += d.dims[i]
 		}
 	}
-	return tensor.New(tensor.WithShape(n, d.dim), tensor.WithBacking(all)), nil
+	return nn.Wrap(nn.Mat{Rows: n, Cols: d.dim, Data: all}), nil
 }

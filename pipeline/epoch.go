@@ -14,6 +14,7 @@ import (
 
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
 	"github.com/permafrost-ml/permafrost/source"
 	"github.com/permafrost-ml/permafrost/stage"
 )
@@ -56,7 +57,7 @@ func (b *Batch) tensor(column string) *tensor.Dense {
 	if err != nil {
 		return nil
 	}
-	return tensor.New(tensor.WithShape(b.Rows(), dim), tensor.WithBacking(vecs))
+	return nn.Wrap(nn.Mat{Rows: b.Rows(), Cols: dim, Data: vecs})
 }
 
 // Retain keeps the batch beyond the loop's turn; each Retain needs a Release.

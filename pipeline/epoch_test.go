@@ -13,6 +13,7 @@ import (
 
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/pipeline"
+	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
 	"github.com/permafrost-ml/permafrost/source"
 )
 
@@ -35,6 +36,32 @@ func column[A any](t testing.TB, b *pipeline.Batch, name string) A {
 		t.Fatalf("%d columns %q", len(at), name)
 	}
 	return b.Record().Column(at[0]).(any).(A)
+}
+
+// TestBatchTensors: the operations of a batch's tensors are this
+// module's, bit for bit.
+func TestBatchTensors(t *testing.T) {
+	p := open(t, config(t, t.TempDir()))
+	for b, err := range p.Epoch(t.Context(), "train", 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := b.A("enc")
+		rows, dim := x.Shape()[0], x.Shape()[1]
+		w := nn.Mat{Rows: dim, Cols: 3, Data: make([]float32, dim*3)}
+		for i := range w.Data {
+			w.Data[i] = 1 / float32(i+1)
+		}
+		want := nn.Mat{Rows: rows, Cols: 3, Data: make([]float32, rows*3)}
+		nn.Gemm(nn.AsIs, nn.AsIs, 1, nn.Mat{Rows: rows, Cols: dim, Data: x.Float32s()}, w, 0, want)
+		got, err := tensor.MatMul(x, tensor.New(tensor.WithShape(dim, 3), tensor.WithBacking(w.Data)))
+		if err != nil || !slices.Equal(got.Data().([]float32), want.Data) {
+			t.Errorf("%v, want %v, %v", got, want.Data, err)
+		}
+		if _, ok := got.Engine().(nn.Engine); !ok {
+			t.Errorf("the engine is %T", got.Engine())
+		}
+	}
 }
 
 // TestEpochOrder is a function of seed and epoch alone.

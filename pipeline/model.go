@@ -11,10 +11,9 @@ import (
 	"path/filepath"
 	"sync"
 
-	"gorgonia.org/tensor"
-
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
+	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
 )
 
 // Model embeds new objects with the encoders and the trained head of an
@@ -188,8 +187,8 @@ func (m *Model) encode(ctx context.Context, set []encode.Encoder, objects []enco
 	}
 	y := make([]float32, n*m.Dim())
 	err := m.head.Apply(
-		tensor.New(tensor.WithShape(n, m.Dim()), tensor.WithBacking(y)),
-		tensor.New(tensor.WithShape(n, m.dim), tensor.WithBacking(x)))
+		nn.Wrap(nn.Mat{Rows: n, Cols: m.Dim(), Data: y}),
+		nn.Wrap(nn.Mat{Rows: n, Cols: m.dim, Data: x}))
 	if err != nil {
 		return nil, fmt.Errorf("head: %w", err)
 	}

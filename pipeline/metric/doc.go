@@ -14,4 +14,7 @@
 // relevant ([ByLabel]). Over pairs every distinct object of either side is a
 // query and a candidate, and its partners in pairs of a score above 0 are
 // relevant ([ByPairs]).
+//
+// [Search] is the same search for its own sake: the nearest candidates
+// themselves, such as the neighbors of an object that a head gets wrong.
 package metric

@@ -1,13 +1,18 @@
 package metric
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"gorgonia.org/tensor"
 
+	"github.com/permafrost-ml/permafrost/internal/kernels"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
 )
 
@@ -21,19 +26,14 @@ type Report struct {
 	Objects, Queries int
 }
 
-// The sizes of one block of queries: at most blockQueries, and at most
-// blockScores similarities, 32 MiB.
-const (
-	blockQueries = 512
-	blockScores  = 1 << 23
-)
-
 // Evaluate searches with every object among all others and returns the
 // metrics' means. x holds the objects' embeddings, [n, dim]; it is borrowed
-// and not changed. Time grows with n², memory with n alone: 32 MiB and about
-// 20 bytes an object. A NaN or infinite embedding is an error; a row of
-// zeros has similarity 0 to everything. Evaluate returns ctx's error within
-// a block of queries.
+// and not changed. Time grows with n², memory with n alone: for an object 20
+// bytes and 8 a metric, and for a processor 4 bytes an object and up to 20 MiB
+// (or 12 bytes for each object relevant to one query, if that is more). A NaN
+// or infinite embedding is an error; a row of zeros has similarity 0 to
+// everything. The products are this module's own, whatever [nn.UseBLAS] was
+// given. Evaluate returns ctx's error within a block of queries.
 func Evaluate(ctx context.Context, x *tensor.Dense, rel Relevance, metrics ...Config) (*Report, error) {
 	m, err := nn.View(x)
 	if err != nil {
@@ -49,21 +49,26 @@ func Evaluate(ctx context.Context, x *tensor.Dense, rel Relevance, metrics ...Co
 		}
 		report.Values[c.Name()] = 0
 	}
-	e := &evaluation{x: m, rel: rel, metrics: metrics}
-	if e.inv, err = inverseLengths(m); err != nil {
+	inv, err := inverseLengths(m)
+	if err != nil {
 		return nil, err
 	}
-	sums := make([]float64, len(metrics))
-	step := max(1, min(blockQueries, blockScores/m.Rows))
-	for lo := 0; lo < m.Rows; lo += step {
-		if err := ctx.Err(); err != nil {
-			return nil, context.Cause(ctx)
-		}
-		report.Queries += e.block(lo, min(lo+step, m.Rows), sums)
+	e := &evaluation{
+		objects: kernels.Candidates{Rows: m.Data, Dim: m.Cols, Scale: inv},
+		rel:     rel, metrics: metrics, values: make([]float64, m.Rows*len(metrics)),
 	}
+	e.findQueries()
+	if err := e.run(ctx); err != nil {
+		return nil, err
+	}
+	report.Queries = len(e.queries)
 	for k, c := range metrics {
+		sum := 0.0
+		for i := range m.Rows {
+			sum += e.values[i*len(metrics)+k]
+		}
 		if report.Queries > 0 {
-			report.Values[c.Name()] = sums[k] / float64(report.Queries)
+			report.Values[c.Name()] = sum / float64(report.Queries)
 		}
 	}
 	return report, nil
@@ -84,126 +89,51 @@ func inverseLengths(x nn.Mat) ([]float32, error) {
 }
 
 type evaluation struct {
-	x       nn.Mat
-	inv     []float32 // inverse lengths of x's rows
+	objects kernels.Candidates // scaled by the inverse lengths
 	rel     Relevance
 	metrics []Config
-	queries nn.Buffer
-	scores  nn.Buffer
-	values  []float64 // of a block: queries × metrics
-	counted []bool    // of a block: has relevant objects
+	queries []int32   // objects with relevant ones, in the order of blocks
+	values  []float64 // objects × metrics; 0 for objects that are no queries
+	next    atomic.Int64
 }
 
-// block evaluates the queries lo to hi, adds their values to sums in order
-// and returns how many counted.
-func (e *evaluation) block(lo, hi int, sums []float64) int {
-	n, k := hi-lo, len(e.metrics)
-	q := e.queries.Mat(n, e.x.Cols)
-	for i := range n {
-		inv := e.inv[lo+i]
-		dst := q.Row(i)
-		for j, v := range e.x.Row(lo + i) {
-			dst[j] = v * inv
+// findQueries finds the queries and puts those with relevant objects in
+// common side by side, so that those of a block are few.
+func (e *evaluation) findQueries() {
+	least := make([]int32, e.objects.Len())
+	nn.Parallel(len(least), 64, func(lo, hi int) {
+		var relevant []int32
+		for i := lo; i < hi; i++ {
+			relevant = e.rel.Append(relevant[:0], i)
+			if least[i] = -1; len(relevant) > 0 {
+				least[i] = min(int32(i), slices.Min(relevant))
+			}
+		}
+	})
+	for i, l := range least {
+		if l >= 0 {
+			e.queries = append(e.queries, int32(i))
 		}
 	}
-	s := e.scores.Mat(n, e.x.Rows)
-	nn.Gemm(nn.AsIs, nn.Transposed, 1, q, e.x, 0, s)
-	if len(e.counted) < n {
-		e.values, e.counted = make([]float64, n*k), make([]bool, n)
-	}
-	nn.Parallel(n, 4*s.Cols, func(from, to int) {
-		var r ranker
-		for i := from; i < to; i++ {
-			row := s.Row(i)
-			for j, inv := range e.inv {
-				row[j] *= inv
-			}
-			ranks := r.ranks(row, lo+i, e.rel)
-			e.counted[i] = len(ranks) > 0
-			for m, c := range e.metrics {
-				if len(ranks) > 0 {
-					e.values[i*k+m] = c.Score(ranks)
+	slices.SortStableFunc(e.queries, func(i, j int32) int { return cmp.Compare(least[i], least[j]) })
+}
+
+// run ranks all queries, on every processor.
+func (e *evaluation) run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for range max(1, min(runtime.GOMAXPROCS(0), len(e.queries)/leastBlock)) {
+		wg.Go(func() {
+			r := newRanker(e)
+			for ctx.Err() == nil {
+				hi := int(e.next.Add(blockQueries))
+				lo := hi - blockQueries
+				if lo >= len(e.queries) {
+					return
 				}
+				r.rank(e.queries[lo:min(hi, len(e.queries))])
 			}
-		}
-	})
-	count := 0
-	for i := range n {
-		if !e.counted[i] {
-			continue
-		}
-		count++
-		for m := range k {
-			sums[m] += e.values[i*k+m]
-		}
+		})
 	}
-	return count
-}
-
-// ranker finds ranks without sorting the candidates: it counts, for each
-// relevant object, the candidates that come before.
-type ranker struct {
-	relevant []int32
-	levels   []float32 // the relevant objects' similarities, falling
-	before   []int32
-	out      []int32
-}
-
-// ranks returns the ranks of the objects relevant to query i, in rising
-// order, valid until the next call. It overwrites scores.
-func (r *ranker) ranks(scores []float32, i int, rel Relevance) []int32 {
-	r.relevant = rel.Append(r.relevant[:0], i)
-	r.levels, r.out = r.levels[:0], r.out[:0]
-	none := float32(math.Inf(-1))
-	for _, j := range r.relevant {
-		r.levels = append(r.levels, scores[j])
-	}
-	if len(r.levels) == 0 {
-		return nil
-	}
-	slices.SortFunc(r.levels, func(a, b float32) int {
-		switch {
-		case a > b:
-			return -1
-		case a < b:
-			return 1
-		}
-		return 0
-	})
-	// What is left below counts the candidates that are not relevant.
-	scores[i] = none
-	for _, j := range r.relevant {
-		scores[j] = none
-	}
-	r.before = append(r.before[:0], make([]int32, len(r.levels))...)
-	last := r.levels[len(r.levels)-1]
-	for _, s := range scores {
-		if s < last {
-			continue
-		}
-		// s comes before every relevant object of at most its similarity:
-		// before[k] counts those for which the k-th is the first such.
-		r.before[first(r.levels, s)]++
-	}
-	sum := int32(0)
-	for k, c := range r.before {
-		sum += c
-		r.out = append(r.out, sum+int32(k)+1)
-	}
-	return r.out
-}
-
-// first is the least k with levels[k] <= s, where levels fall and the last
-// is at most s.
-func first(levels []float32, s float32) int {
-	lo, hi := 0, len(levels)-1
-	for lo < hi {
-		mid := int(uint(lo+hi) / 2)
-		if levels[mid] <= s {
-			hi = mid
-		} else {
-			lo = mid + 1
-		}
-	}
-	return lo
+	wg.Wait()
+	return context.Cause(ctx)
 }

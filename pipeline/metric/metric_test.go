@@ -216,6 +216,34 @@ func TestEvaluateRefuses(t *testing.T) {
 	}
 }
 
+// TestEvaluateMemory: similarities are not kept, whose number grows with the
+// square of the objects'.
+func TestEvaluateMemory(t *testing.T) {
+	const n, dim = 5000, 2
+	rng := rand.New(rand.NewPCG(7, 7))
+	data, labels := make([]float32, n*dim), make([]int32, n)
+	for i := range data {
+		data[i] = rng.Float32() - 0.5
+	}
+	for i := range labels {
+		labels[i] = rng.Int32N(n / 3)
+	}
+	x, rel := tensor.New(tensor.WithShape(n, dim), tensor.WithBacking(data)), ByLabel(labels)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := Evaluate(t.Context(), x, rel, ReciprocalRank{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Search(t.Context(), x, x, 3); err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	limit := uint64(100*n + runtime.GOMAXPROCS(0)<<22)
+	if got := after.TotalAlloc - before.TotalAlloc; got > limit {
+		t.Errorf("%d bytes for %d objects, want at most %d", got, n, limit)
+	}
+}
+
 func TestNoQueries(t *testing.T) {
 	got, err := Evaluate(t.Context(), matrix([][]float32{{1, 0}, {0, 1}}), ByLabel([]int32{0, 1}), all()...)
 	if err != nil || got.Queries != 0 || got.Values["reciprocal_rank"] != 0 || len(got.Values) != 3 {

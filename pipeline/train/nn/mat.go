@@ -85,9 +85,9 @@ func (b *Buffer) Dense() *tensor.Dense {
 	return b.dense
 }
 
-// Wrap returns a tensor over m's memory.
+// Wrap returns a tensor over m's memory, with [Engine] for its operations.
 func Wrap(m Mat) *tensor.Dense {
-	return tensor.New(tensor.WithShape(m.Rows, m.Cols), tensor.WithBacking(m.Data))
+	return tensor.New(tensor.WithShape(m.Rows, m.Cols), tensor.WithBacking(m.Data), withEngine)
 }
 
 // Transpose writes the transpose of src to dst.

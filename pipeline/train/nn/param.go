@@ -25,7 +25,7 @@ func NewParam(name string, shape ...int) Param {
 }
 
 func zeros(shape []int) *tensor.Dense {
-	return tensor.New(tensor.Of(tensor.Float32), tensor.WithShape(shape...))
+	return tensor.New(tensor.Of(tensor.Float32), tensor.WithShape(shape...), withEngine)
 }
 
 // Values is the parameter's memory, in row-major order.
