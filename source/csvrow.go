@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 	"strconv"
-	"strings"
 )
 
 // csvDecoder returns the function that fills a T from a record of the columns.
@@ -26,7 +24,7 @@ func csvDecoder[T any](columns []string) (func(*csvReader, *T) error, error) {
 	if t.Kind() != reflect.Struct {
 		return nil, fmt.Errorf("rows of CSV files are structs or source.Fields, not %s", t)
 	}
-	cells, err := bindColumns(t, columns)
+	cells, err := bindColumns(t, columns, csvTag, setterOf)
 	if err != nil {
 		return nil, err
 	}
@@ -45,58 +43,17 @@ func csvDecoder[T any](columns []string) (func(*csvReader, *T) error, error) {
 	}, nil
 }
 
-// boundCell is a field of a struct that a column fills.
-type boundCell struct {
-	column   int
-	index    []int
-	set      setCell
-	optional bool
-}
-
 type setCell func(v reflect.Value, text string) error
 
-// bindColumns finds the column of every field of t.
-func bindColumns(t reflect.Type, columns []string) ([]boundCell, error) {
-	var cells []boundCell
-	for _, f := range reflect.VisibleFields(t) {
-		if !f.IsExported() || f.Anonymous && f.Type.Kind() == reflect.Struct {
-			continue // the fields of an embedded struct are visible themselves
-		}
-		name, optional, tagged := columnTag(f)
-		if name == "-" {
-			continue
-		}
-		set, err := setterOf(f.Type)
-		if err != nil {
-			return nil, fmt.Errorf("field %s.%s: %w", t, f.Name, err)
-		}
-		column := slices.Index(columns, name)
-		if column < 0 && !tagged {
-			column = slices.IndexFunc(columns, func(c string) bool { return strings.EqualFold(c, name) })
-		}
-		switch {
-		case column >= 0:
-			cells = append(cells, boundCell{column, f.Index, set, optional})
-		case !optional:
-			return nil, fmt.Errorf("no column %q for field %s.%s, only %s", name, t, f.Name, strings.Join(columns, ", "))
-		}
-	}
-	return cells, nil
-}
-
-// columnTag returns the column's name as the tags of a field have it, and
-// whether it is theirs.
-func columnTag(f reflect.StructField) (name string, optional, tagged bool) {
+// csvTag returns the column's name as the tags of a field have it.
+func csvTag(f reflect.StructField) columnName {
 	tag, ok := f.Tag.Lookup("csv")
 	if !ok {
 		tag = f.Tag.Get("json")
 	}
-	name, options, _ := strings.Cut(tag, ",")
-	optional = slices.Contains(strings.Split(options, ","), "omitempty")
-	if name == "" {
-		return f.Name, optional, false
-	}
-	return name, optional, true
+	n := nameOf(f, tag)
+	n.anyCase = !n.tagged
+	return n
 }
 
 // setterOf returns the function that reads a cell into a value of type t.

@@ -16,15 +16,15 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// DefaultMaxLine is the longest line, in bytes, that a source of text files
-// reads by default.
+// DefaultMaxLine is the longest line, in bytes, that a source of files reads by
+// default.
 const DefaultMaxLine = 64 << 20
 
-// FileOptions are the options that all sources of text files have. The zero
-// value is the default.
+// FileOptions are the options that all sources of files have. The zero value is
+// the default.
 type FileOptions struct {
-	// MaxLine bounds a line (a CSV record with all its lines), in bytes, and
-	// with it the memory a pass needs. Default 64 MiB.
+	// MaxLine bounds a line (a CSV record with all its lines, a row of columns,
+	// an image), in bytes, and with it the memory a pass needs. Default 64 MiB.
 	MaxLine int
 	// CheckSources reads the files whenever the identity is asked for, whatever
 	// is remembered of them. Default false.
@@ -43,7 +43,7 @@ func (o FileOptions) maxLine() int {
 	return o.MaxLine
 }
 
-// fileSet is what the sources of text files have in common: which files, and
+// fileSet is what the sources of files have in common: which files, and
 // how they are read.
 type fileSet struct {
 	patterns []string

@@ -30,8 +30,9 @@ type Row[T any] struct {
 	Raw []byte
 }
 
-// Pos is the place of a row: a file and the 1-based number of its line, or
-// only a 1-based row number where Name is not a file.
+// Pos is the place of a row: a file and the 1-based number of its line, or of
+// its row in a file of columns, or only a 1-based row number where Name is not
+// a file.
 type Pos struct {
 	Name string
 	Line int64
