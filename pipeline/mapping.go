@@ -67,6 +67,20 @@ func (m *mapping) sample(row source.Fields) Sample {
 	return s
 }
 
+// columns are the names of all columns that a sample is made of.
+func (m *mapping) columns() []string {
+	var names []string
+	for _, fields := range []map[string]string{m.A, m.B} {
+		names = slices.AppendSeq(names, maps.Values(fields))
+	}
+	for _, name := range []string{m.Label, m.Score, m.Subgroup} {
+		if name != "" {
+			names = append(names, name)
+		}
+	}
+	return append(names, m.Keep...)
+}
+
 func missing(row source.Fields, column string) error {
 	if _, ok := row[column]; ok {
 		return fmt.Errorf("%w: column %q is null", encode.ErrField, column)

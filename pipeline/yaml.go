@@ -165,6 +165,9 @@ func (y *yamlConfig) dataset(s *section) {
 	s.text("quarantine", &y.c.Quarantine)
 	y.c.Quarantine = y.path(y.c.Quarantine)
 	s.end()
+	for name, src := range y.c.Splits {
+		y.c.Splits[name] = source.Project(src, m.columns()...)
+	}
 	y.c.Sample = m.sample
 	spec, err := json.Marshal(m)
 	if err != nil {
@@ -219,57 +222,6 @@ func (y *yamlConfig) object(s *section, key string) map[string]string {
 		y.d.fail(n, "%s: name the column, or the columns of the fields", s.name(key))
 	}
 	return fields
-}
-
-// source reads one split: exactly one kind of dataset, with its options.
-func (y *yamlConfig) source(s *section) source.Source[source.Fields] {
-	var found []source.Source[source.Fields]
-	paths := func(key string) []string {
-		p := s.texts(key)
-		for i := range p {
-			p[i] = y.path(p[i])
-		}
-		return p
-	}
-	if p := paths("jsonl"); p != nil {
-		found = append(found, source.JSONL[source.Fields](p...))
-	}
-	if p := paths("csv"); p != nil {
-		o := source.CSVOptions{Columns: s.texts("columns")}
-		var comma string
-		s.text("comma", &comma)
-		if comma != "" {
-			r, n := utf8.DecodeRuneInString(comma)
-			if n != len(comma) {
-				y.d.fail(s.vals["comma"], "%s: want one character", s.name("comma"))
-			}
-			o.Comma = r
-		}
-		found = append(found, source.CSV[source.Fields](p...).With(o))
-	}
-	if s.get("godoc") != nil {
-		var root, part string
-		var percent int
-		s.text("godoc", &root)
-		s.text("part", &part)
-		s.integer("val_percent", &percent)
-		if part != "" {
-			s.oneOf("part", part, "train", "val")
-		}
-		if percent < 0 || percent > 100 {
-			y.d.fail(s.vals["val_percent"], "%s: want 0 to 100", s.name("val_percent"))
-		}
-		if root == "std" {
-			root = ""
-		}
-		found = append(found, source.Godoc[source.Fields](y.path(root), source.GodocOptions{Split: part, ValPercent: percent}))
-	}
-	s.end()
-	if len(found) != 1 {
-		y.d.fail(s.node, "%s: declare one of jsonl, csv, godoc", s.path)
-		return source.Slice[source.Fields](nil)
-	}
-	return found[0]
 }
 
 func (y *yamlConfig) encoders(s *section) {

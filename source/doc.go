@@ -3,9 +3,9 @@
 // A [Source] is an ordered list of rows of one Go type, with an identity that
 // changes whenever the rows can. There are files of JSON lines ([JSONL]) and
 // of comma-separated values ([CSV]), compressed or not, files of columns
-// ([Parquet]), of which only the columns are read that are asked for, rows in
-// memory ([Slice]), Go iterators ([Seq]) and the documentation of Go source
-// trees ([Godoc]); [Limit] and [Concat] derive sources from others. The type is a
+// ([Parquet]), of which only the columns are read that are asked for, folders
+// of images ([Images]), rows in memory ([Slice]), Go iterators ([Seq]) and the
+// documentation of Go source trees ([Godoc]); [Limit] and [Concat] derive sources from others. The type is a
 // struct of the caller, or [Fields] where columns are known by name only.
 //
 //	type Row struct {

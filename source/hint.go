@@ -67,7 +67,14 @@ func (o FileOptions) hints(path string) hintFile {
 // recall returns the digest of the file if it surely is the one remembered.
 func (f hintFile) recall(info os.FileInfo) (string, bool) {
 	state, ok := stateOf(info)
-	if f == "" || !ok {
+	if !ok {
+		return "", false
+	}
+	return f.recallState(state)
+}
+
+func (f hintFile) recallState(state fileState) (string, bool) {
+	if f == "" {
 		return "", false
 	}
 	text, err := os.ReadFile(string(f))
@@ -86,9 +93,14 @@ func (f hintFile) recall(info os.FileInfo) (string, bool) {
 // written costs a later run the time to read the file, and nothing else.
 func (f hintFile) remember(before, after os.FileInfo, begin time.Time, digest string) {
 	was, ok := stateOf(before)
-	is, _ := stateOf(after)
-	h := hint{hintVersion, was, begin.UnixNano(), digest}
-	if f == "" || !ok || was != is || !h.settled() {
+	if is, _ := stateOf(after); ok && was == is {
+		f.rememberState(was, begin, digest)
+	}
+}
+
+func (f hintFile) rememberState(state fileState, begin time.Time, digest string) {
+	h := hint{hintVersion, state, begin.UnixNano(), digest}
+	if f == "" || !h.settled() {
 		return
 	}
 	text, err := json.Marshal(h)

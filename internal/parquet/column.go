@@ -140,7 +140,7 @@ func (c *Column) data(h pageHeader, b []byte) error {
 			}
 		}
 	}
-	if c.values, err = c.decoder(h.encoding, b); err != nil {
+	if c.values, err = c.decoder(h.encoding, b, h.values); err != nil {
 		return err
 	}
 	c.left -= int64(h.values)

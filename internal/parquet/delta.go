@@ -23,8 +23,8 @@ type delta struct {
 	bit       uint64
 }
 
-// newDelta reads the head of the values that b begins with.
-func newDelta(b []byte) (*delta, error) {
+// newDelta reads the head of the values that b begins with, at most most.
+func newDelta(b []byte, most int32) (*delta, error) {
 	d := &delta{}
 	for _, dst := range []*uint64{&d.blockSize, &d.minis, &d.count} {
 		v, n := binary.Uvarint(b)
@@ -38,7 +38,7 @@ func newDelta(b []byte) (*delta, error) {
 		return nil, errDelta
 	}
 	d.last, d.b = first, b[n:]
-	if d.blockSize == 0 || d.blockSize > 1<<20 || d.minis == 0 || d.minis > d.blockSize || d.blockSize%d.minis != 0 || d.blockSize/d.minis%8 != 0 {
+	if d.count > uint64(most) || d.blockSize == 0 || d.blockSize > 1<<20 || d.minis == 0 || d.minis > d.blockSize || d.blockSize%d.minis != 0 || d.blockSize/d.minis%8 != 0 {
 		return nil, errDelta
 	}
 	return d, nil

@@ -10,8 +10,8 @@ import (
 // values decodes the values of a page one at a time into cells.
 type values interface{ next(cell *Cell) error }
 
-// decoder returns the values that a page holds in an encoding.
-func (c *Column) decoder(encoding int32, b []byte) (values, error) {
+// decoder returns the values that a page of count cells holds in an encoding.
+func (c *Column) decoder(encoding int32, b []byte, count int32) (values, error) {
 	kind := c.node.Kind
 	switch encoding {
 	case encPlain:
@@ -43,7 +43,7 @@ func (c *Column) decoder(encoding int32, b []byte) (values, error) {
 		if len(b) == 0 {
 			return noValues{}, nil
 		}
-		d, err := newDelta(b)
+		d, err := newDelta(b, count)
 		return &deltas{d, kind == Int32}, err
 	case encDeltaLength:
 		if kind != Bytes {
@@ -52,7 +52,7 @@ func (c *Column) decoder(encoding int32, b []byte) (values, error) {
 		if len(b) == 0 {
 			return noValues{}, nil
 		}
-		return newDeltaLength(b)
+		return newDeltaLength(b, count)
 	case encDeltaBytes:
 		if kind != Bytes && kind != FixedBytes {
 			break
@@ -60,7 +60,7 @@ func (c *Column) decoder(encoding int32, b []byte) (values, error) {
 		if len(b) == 0 {
 			return noValues{}, nil
 		}
-		return newDeltaBytes(c.node, b)
+		return newDeltaBytes(c.node, b, count)
 	case encByteStreamSplit:
 		width := plainWidth(c.node)
 		if kind == Bool || kind == Bytes || width == 0 {
@@ -210,8 +210,8 @@ type lengths struct {
 	b     []byte
 }
 
-func newDeltaLength(b []byte) (*lengths, error) {
-	ahead, err := newDelta(b)
+func newDeltaLength(b []byte, most int32) (*lengths, error) {
+	ahead, err := newDelta(b, most)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +219,7 @@ func newDeltaLength(b []byte) (*lengths, error) {
 	if err != nil {
 		return nil, err
 	}
-	sizes, err := newDelta(b)
+	sizes, err := newDelta(b, most)
 	return &lengths{sizes, rest}, err
 }
 
@@ -243,8 +243,8 @@ type fronts struct {
 	last     []byte
 }
 
-func newDeltaBytes(n *Node, b []byte) (*fronts, error) {
-	ahead, err := newDelta(b)
+func newDeltaBytes(n *Node, b []byte, most int32) (*fronts, error) {
+	ahead, err := newDelta(b, most)
 	if err != nil {
 		return nil, err
 	}
@@ -252,11 +252,11 @@ func newDeltaBytes(n *Node, b []byte) (*fronts, error) {
 	if err != nil {
 		return nil, err
 	}
-	prefixes, err := newDelta(b)
+	prefixes, err := newDelta(b, most)
 	if err != nil {
 		return nil, err
 	}
-	suffixes, err := newDeltaLength(rest)
+	suffixes, err := newDeltaLength(rest, most)
 	return &fronts{node: n, prefixes: prefixes, suffixes: suffixes}, err
 }
 
