@@ -71,7 +71,7 @@ func TestYAMLProblems(t *testing.T) {
 		{strings.Replace(smallYAML, "  pair:", "  group: {object: q, label: c}\n  pair:", 1), "c.yaml:4:10: dataset: pair and group exclude each other"},
 		{strings.Replace(smallYAML, "  pair: {a: q, b: a}\n", "", 1), "dataset: declare pair: {a, b} or group: {object, label}"},
 		{strings.Replace(smallYAML, "jsonl:", "json:", 1), `c.yaml:3:20: unknown key "dataset.splits.train.json"; did you mean "jsonl"?`},
-		{strings.Replace(smallYAML, "jsonl: train.jsonl", "jsonl: a, csv: b", 1), `c.yaml:3:19: dataset.splits.train: declare one of jsonl, csv, parquet, images, godoc`},
+		{strings.Replace(smallYAML, "jsonl: train.jsonl", "jsonl: a, csv: b", 1), `c.yaml:3:19: dataset.splits.train: declare one of jsonl, csv, parquet, arrow, images, godoc`},
 		{strings.Replace(smallYAML, "jsonl: train.jsonl", "godoc: std, part: tran", 1), `c.yaml:3:38: dataset.splits.train.part: "tran" is none of train, val; did you mean "train"?`},
 		{strings.Replace(smallYAML, "jsonl: train.jsonl", "godoc: std, val_percent: 101", 1), `dataset.splits.train.val_percent: want 0 to 100`},
 		{strings.Replace(smallYAML, "{a: q, b: a}", "{a: '', b: a}", 1), "c.yaml:4:13: dataset.pair.a: name the column"},

@@ -20,6 +20,9 @@ var sourceKinds = []struct {
 	{"parquet", func(y *yamlConfig, s *section) source.Source[source.Fields] {
 		return source.Parquet[source.Fields](y.paths(s, "parquet")...)
 	}},
+	{"arrow", func(y *yamlConfig, s *section) source.Source[source.Fields] {
+		return source.Arrow[source.Fields](y.paths(s, "arrow")...)
+	}},
 	{"images", func(y *yamlConfig, s *section) source.Source[source.Fields] {
 		var root string
 		s.text("images", &root)

@@ -260,3 +260,33 @@ func TestParquetInt96(t *testing.T) {
 		}
 	}
 }
+
+func TestArrowGivesTheRowsOfItsTwin(t *testing.T) {
+	for pattern, columns := range map[string]int{
+		"file-*.arrow": 21, "stream-*.arrow": 21, "large.arrow": 21, "feather.feather": 21, "views.arrow": 4, "dictionaries.arrow": 2,
+		"polars-*.arrow": 18,
+	} {
+		for _, path := range files(t, pattern, 1) {
+			t.Run(filepath.Base(path), func(t *testing.T) {
+				checkTwins(t, source.Arrow[source.Fields](path), columns)
+			})
+		}
+	}
+}
+
+func TestArrowIntoStructs(t *testing.T) {
+	checkStructs(t, source.Arrow[typedRow](columnsDir+"stream-lz4.arrow"))
+}
+
+func TestArrowProject(t *testing.T) {
+	checkTwins(t, source.Project(source.Arrow[source.Fields](columnsDir+"file-zstd.arrow"), "text", "label", "attrs"), 3)
+	rows, bad, err := collect(source.Arrow[source.Fields](columnsDir+"empty.arrow", columnsDir+"file-*.arrow").Rows(t.Context()))
+	if err != nil || len(bad) > 0 || len(rows) != 120 {
+		t.Errorf("%d rows, %v, %v", len(rows), bad, err)
+	}
+	small := source.Arrow[source.Fields](columnsDir + "file-none.arrow").With(source.FileOptions{MaxLine: 40})
+	rows, bad, err = collect(small.Rows(t.Context()))
+	if err != nil || len(rows)+len(bad) != 40 || len(bad) == 0 || len(rows) == 0 || !strings.Contains(bad[0].Error(), "larger than MaxLine") {
+		t.Errorf("rows that are too large give %d rows, %d bad ones, %v", len(rows), len(bad), err)
+	}
+}

@@ -3,9 +3,9 @@
 // A [Source] is an ordered list of rows of one Go type, with an identity that
 // changes whenever the rows can. There are files of JSON lines ([JSONL]) and
 // of comma-separated values ([CSV]), compressed or not, files of columns
-// ([Parquet]), of which only the columns are read that are asked for, folders
-// of images ([Images]), rows in memory ([Slice]), Go iterators ([Seq]) and the
-// documentation of Go source trees ([Godoc]); [Limit] and [Concat] derive sources from others. The type is a
+// ([Parquet], [Arrow]), of which only the columns are read that are asked for,
+// folders of images ([Images]), rows in memory ([Slice]), Go iterators ([Seq])
+// and the documentation of Go source trees ([Godoc]); [Limit] and [Concat] derive sources from others. The type is a
 // struct of the caller, or [Fields] where columns are known by name only.
 //
 //	type Row struct {
@@ -28,7 +28,8 @@
 // Every call of Rows starts a new pass over the same rows in the same order. A
 // row that cannot be read comes as a [*RowError] and the pass goes on; what is
 // done about it is for a [Guard] to decide. All other errors end the pass.
-// Memory is bounded by the longest line, or by a page of each column.
+// Memory is bounded by the longest line, or by a page or record batch of each
+// column.
 //
 // The identity of files is made of their bytes and of the options that change
 // rows, never of names, folders or times. Digests of files are remembered in

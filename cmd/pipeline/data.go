@@ -25,7 +25,7 @@ type dataset struct {
 
 // files are those of one split, of one format.
 type files struct {
-	format string   // jsonl or csv
+	format string   // jsonl, csv, parquet, arrow or images
 	paths  []string // as they are read here
 	names  []string // as the config is to name them
 }
@@ -45,7 +45,7 @@ func findData(data, output string) (*dataset, error) {
 	d := &dataset{splits: map[string]files{}}
 	if !info.IsDir() {
 		if formatOf(data) == "" {
-			return nil, fmt.Errorf("%s: want .jsonl, .ndjson, .csv or .tsv, or these with .gz or .zst", data)
+			return nil, fmt.Errorf("%s: want .jsonl, .ndjson, .csv or .tsv, or these with .gz or .zst, or .parquet, .arrow, .feather or .ipc", data)
 		}
 		return d, d.add("train", data, output)
 	}
@@ -73,16 +73,72 @@ func findData(data, output string) (*dataset, error) {
 		}
 	}
 	if len(d.splits) == 0 {
-		return nil, fmt.Errorf("%s holds no .jsonl or .csv file", data)
+		if err := d.findImages(data, entries, output); err != nil {
+			return nil, err
+		}
+	}
+	if len(d.splits) == 0 {
+		return nil, fmt.Errorf("%s holds no .jsonl, .csv, .parquet or .arrow file, and no folder of images", data)
 	}
 	return d, nil
 }
 
+// images reports whether the dataset is of images.
+func (d *dataset) images() bool {
+	for _, f := range d.splits {
+		return f.format == "images"
+	}
+	return false
+}
+
+// findImages takes a folder of images: one whose folders are splits of folders
+// of images, or are labels themselves.
+func (d *dataset) findImages(data string, entries []os.DirEntry, output string) error {
+	labels := false
+	for _, e := range entries {
+		path := filepath.Join(data, e.Name())
+		if !e.IsDir() || !hasImages(path) {
+			continue
+		}
+		split := splitOf(e.Name())
+		if split == "" {
+			labels = true
+			continue
+		}
+		if _, ok := d.splits[split]; ok {
+			return fmt.Errorf("%s: the split %q has two folders of images", path, split)
+		}
+		if err := d.addAs("images", split, path, output); err != nil {
+			return err
+		}
+	}
+	if labels && len(d.splits) == 0 {
+		return d.addAs("images", "train", data, output)
+	}
+	return nil
+}
+
+// hasImages reports whether there is an image in or below a folder.
+func hasImages(dir string) bool {
+	found := false
+	_ = filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && source.IsImage(path) {
+			found = true
+			return filepath.SkipAll
+		}
+		return nil // what cannot be read is not there for init
+	})
+	return found
+}
+
 func (d *dataset) add(split, path, output string) error {
+	return d.addAs(formatOf(path), split, path, output)
+}
+
+func (d *dataset) addAs(format, split, path, output string) error {
 	f := d.splits[split]
-	format := formatOf(path)
 	if f.format != "" && f.format != format {
-		return fmt.Errorf("%s: the split %q has files of both formats", path, split)
+		return fmt.Errorf("%s: the split %q has files of two formats", path, split)
 	}
 	f.format = format
 	f.paths = append(f.paths, path)
@@ -105,6 +161,12 @@ func (d *dataset) add(split, path, output string) error {
 // formatOf returns the config's name of a file's format, empty for none.
 func formatOf(path string) string {
 	name := strings.ToLower(filepath.Base(path))
+	switch filepath.Ext(name) {
+	case ".parquet", ".pq":
+		return "parquet"
+	case ".arrow", ".arrows", ".feather", ".ipc":
+		return "arrow"
+	}
 	for _, ext := range []string{".gz", ".zst"} {
 		name = strings.TrimSuffix(name, ext)
 	}
@@ -136,7 +198,7 @@ func splitOf(name string) string {
 // column is what the first rows tell of a column.
 type column struct {
 	Name     string `json:"name"`
-	Type     string `json:"type"`     // text, integer, number, bool, nested or empty
+	Type     string `json:"type"`     // text, integer, number, bool, bytes, nested or empty
 	Distinct int    `json:"distinct"` // values in the first rows
 	Rows     int    `json:"rows"`     // rows that have it
 	length   int    // of all texts together
@@ -152,15 +214,7 @@ func (d *dataset) columns(ctx context.Context) ([]column, error) {
 		name = slices.Min(slices.Collect(maps.Keys(d.splits)))
 	}
 	f := d.splits[name]
-	var rows iter.Seq2[source.Row[source.Fields], error]
-	switch {
-	case d.godoc:
-		rows = source.Godoc[source.Fields]("", source.GodocOptions{Split: "train"}).Rows(ctx)
-	case f.format == "csv":
-		rows = source.CSV[source.Fields](f.paths...).Rows(ctx)
-	default:
-		rows = source.JSONL[source.Fields](f.paths...).Rows(ctx)
-	}
+	rows := d.rows(ctx, f)
 	byName := map[string]*column{}
 	values := map[string]map[string]bool{}
 	n := 0
@@ -193,6 +247,24 @@ func (d *dataset) columns(ctx context.Context) ([]column, error) {
 	return cols, nil
 }
 
+// rows reads the rows of files.
+func (d *dataset) rows(ctx context.Context, f files) iter.Seq2[source.Row[source.Fields], error] {
+	switch {
+	case d.godoc:
+		return source.Godoc[source.Fields]("", source.GodocOptions{Split: "train"}).Rows(ctx)
+	case f.format == "csv":
+		return source.CSV[source.Fields](f.paths...).Rows(ctx)
+	case f.format == "parquet":
+		return source.Parquet[source.Fields](f.paths...).Rows(ctx)
+	case f.format == "arrow":
+		return source.Arrow[source.Fields](f.paths...).Rows(ctx)
+	case f.format == "images":
+		return source.Images[source.Fields](f.paths[0]).Rows(ctx)
+	default:
+		return source.JSONL[source.Fields](f.paths...).Rows(ctx)
+	}
+}
+
 func (c *column) see(v any, seen map[string]bool) {
 	if v == nil {
 		return
@@ -207,8 +279,14 @@ func (c *column) see(v any, seen map[string]bool) {
 		typ = "number"
 	case bool:
 		typ = "bool"
+	case []byte:
+		typ = "bytes"
 	}
-	text := fmt.Sprint(v)
+	b, ok := v.([]byte)
+	text := string(b)
+	if !ok {
+		text = fmt.Sprint(v)
+	}
 	c.Rows++
 	c.length += len(text)
 	if !seen[text] {

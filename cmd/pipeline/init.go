@@ -24,8 +24,10 @@ func (a *app) initCommand() *cobra.Command {
 		Long: help(`
 Looks at the first rows of DATA and prints a config with comments, ready to run.
 DATA is a file of JSON lines or CSV (.jsonl, .ndjson, .csv, .tsv, also .gz and
-.zst), a folder of such files, whose names say which split they belong to, or
-godoc: the documentation of the installed Go toolchain.
+.zst), of Parquet or Arrow (.parquet, .arrow, .feather, .ipc), a folder of such
+files, whose names say which split they belong to, a folder of images, each in
+a folder named for its label, or godoc: the documentation of the installed Go
+toolchain.
 
 Columns are guessed by their names and contents; --pair and --group say which
 ones they are.`),
@@ -58,7 +60,7 @@ func (a *app) init(ctx context.Context, data string, flags initFlags) error {
 	if err != nil {
 		return err
 	}
-	s, err := flags.sample(cols)
+	s, err := flags.sample(d, cols)
 	if err != nil {
 		return err
 	}
@@ -91,7 +93,7 @@ func (a *app) init(ctx context.Context, data string, flags initFlags) error {
 }
 
 // sample takes the columns from the flags, or guesses them.
-func (f *initFlags) sample(cols []column) (sample, error) {
+func (f *initFlags) sample(d *dataset, cols []column) (sample, error) {
 	given := func(flag, arg string) (first, second string, err error) {
 		first, second, ok := strings.Cut(arg, ",")
 		if !ok {
@@ -106,6 +108,9 @@ func (f *initFlags) sample(cols []column) (sample, error) {
 	}
 	var s sample
 	var err error
+	if d.images() && f.pair+f.group != "" {
+		return s, usagef("a folder of images has images with labels: leave --pair and --group out")
+	}
 	switch {
 	case f.pair != "":
 		s.Kind = "pair"
@@ -113,6 +118,8 @@ func (f *initFlags) sample(cols []column) (sample, error) {
 	case f.group != "":
 		s.Kind = "group"
 		s.A, s.Label, err = given("group", f.group)
+	case d.images():
+		s = sample{Kind: "group", A: "image", Label: "label"}
 	default:
 		var ok bool
 		if s, ok = guess(cols); !ok {

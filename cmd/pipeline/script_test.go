@@ -28,7 +28,9 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".user-cache"))
-			return nil
+			columns, err := filepath.Abs(filepath.Join("..", "..", "source", "testdata", "columns"))
+			env.Setenv("COLUMNS", columns) // a table as files of columns
+			return err
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond == "root" {

@@ -45,6 +45,9 @@ func configText(data string, d *dataset, cols []column, s sample) string {
 		p("  # Two texts that belong together. Optional: score (1 is alike) and subgroup (a column")
 		p("  # whose different values are never alike).")
 		p("  pair: {a: %s, b: %s%s}", scalar(s.A), scalar(s.B), score)
+	} else if d.images() {
+		p("  # An image and its label, the name of its folder: equal labels belong together.")
+		p("  group: {object: {image: %s, filename: filename}, label: %s}", scalar(s.A), scalar(s.Label))
 	} else {
 		p("  # A text and its label: equal labels belong together.")
 		p("  group: {object: %s, label: %s}", scalar(s.A), scalar(s.Label))
@@ -55,7 +58,13 @@ func configText(data string, d *dataset, cols []column, s sample) string {
 	p("  # on_error: quarantine   # bad rows: fail (default), skip or quarantine (to a file)")
 	p("")
 	p("encoders:               # several may be named; their embeddings are concatenated")
-	p("  content_encoder: {type: static, input: text}   # the embedded default; nothing to download")
+	if d.images() {
+		p("  # The embedded encoder reads texts. It stands in here, with the names of the files,")
+		p("  # for one of images: {type: onnx, model: NETWORK, input: image}")
+		p("  content_encoder: {type: static, input: filename}")
+	} else {
+		p("  content_encoder: {type: static, input: text}   # the embedded default; nothing to download")
+	}
 	p("")
 	p("cache:")
 	p("  cache_type: auto      # auto, cpu, gpu or none")
@@ -114,7 +123,7 @@ func restOf(cols []column, s sample) []string {
 	var out []string
 	for _, c := range cols {
 		used := []string{s.A, s.B, s.Label, s.Score}
-		if !slices.Contains(used, c.Name) && c.Type != "nested" && c.Type != "" {
+		if !slices.Contains(used, c.Name) && !slices.Contains([]string{"nested", "bytes", ""}, c.Type) {
 			out = append(out, scalar(c.Name))
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/klauspost/compress/snappy"
 	"github.com/klauspost/compress/zstd"
@@ -51,11 +52,11 @@ func decompress(codec int32, src []byte, size int) ([]byte, error) {
 		}
 		return readExactly(z, size)
 	case codecZstd:
-		z, err := zstd.NewReader(bytes.NewReader(src), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(MaxPage))
-		if err != nil {
+		z := zstdReaders.Get().(*zstd.Decoder)
+		defer zstdReaders.Put(z)
+		if err := z.Reset(bytes.NewReader(src)); err != nil {
 			return nil, err
 		}
-		defer z.Close()
 		return readExactly(z, size)
 	case codecLZ4Raw:
 		return lz4Block(src, size)
@@ -69,6 +70,15 @@ func decompress(codec int32, src []byte, size int) ([]byte, error) {
 		return nil, fmt.Errorf("unknown codec %d", codec)
 	}
 }
+
+// zstdReaders are dear to make. With a concurrency of 1 none has goroutines.
+var zstdReaders = sync.Pool{New: func() any {
+	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(128<<20))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return z
+}}
 
 // readExactly reads size bytes, with memory that grows as they come.
 func readExactly(r io.Reader, size int) ([]byte, error) {
