@@ -24,7 +24,8 @@
 // fingerprint under which embeddings are stored ([Spec.Declared],
 // [Fingerprint]). A change that is not declared is answered from the cache. The
 // suite in encodetest holds a model to its contract; static is an encoder
-// that needs no files.
+// that needs no files. [Switch] makes one model of several, of which a field of
+// each object chooses one.
 //
 // # Stages
 //

@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -113,18 +115,27 @@ type Reads struct {
 	// {{ for a brace; its rendering is the one value of the input. A prompt
 	// is a template: "query: {text}". Default: none.
 	Template string
+	// By is the field whose text chooses one of Options, and with it what is
+	// read: the input is that text and then the values of the option. Default:
+	// none.
+	By string `json:",omitempty"`
+	// Options are what is read by the choice; see [Switch]. Default: none.
+	Options map[string]Reads `json:",omitempty"`
 }
 
 // Validate reports what is wrong with the declaration itself.
 func (r Reads) Validate() error {
 	set := 0
-	for _, is := range []bool{r.Field != "", len(r.Fields) > 0, r.Template != ""} {
+	for _, is := range []bool{r.Field != "", len(r.Fields) > 0, r.Template != "", r.By != "" || len(r.Options) > 0} {
 		if is {
 			set++
 		}
 	}
 	if set > 1 {
 		return errors.New("field, fields and template exclude each other")
+	}
+	if r.By != "" || len(r.Options) > 0 {
+		return r.validateOptions()
 	}
 	if r.Template == "" {
 		return nil
@@ -137,11 +148,61 @@ func (r Reads) Validate() error {
 	return err
 }
 
+func (r Reads) validateOptions() error {
+	switch {
+	case r.By == "":
+		return errors.New("no field chooses among the options")
+	case len(r.Options) == 0:
+		return errors.New("there are no options to choose from")
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Options)) {
+		if err := r.Options[name].Validate(); err != nil {
+			return fmt.Errorf("option %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Choice returns the option that an object chooses, the empty string where it
+// chooses none; for options that choose themselves the names with / between.
+func (r Reads) Choice(o Object) string {
+	name := o.Field(r.By).Text()
+	option, ok := r.Options[name]
+	if !ok {
+		return ""
+	}
+	if inner := option.Choice(o); inner != "" {
+		return name + "/" + inner
+	}
+	return name
+}
+
+// chosen picks the input by the option that o chooses.
+func (r Reads) chosen(o Object) (Input, error) {
+	v, err := o.need(r.By)
+	if err != nil {
+		return nil, err
+	}
+	name := v.Text()
+	option, ok := r.Options[name]
+	if !ok {
+		return nil, fmt.Errorf("field %q: %w", r.By, unknownOption(name, slices.Sorted(maps.Keys(r.Options))))
+	}
+	in, err := option.Input(o)
+	if err != nil {
+		return nil, fmt.Errorf("option %q: %w", name, err)
+	}
+	return append(Input{TextValue(name)}, in...), nil
+}
+
 // Prompt is r with a text before what it reads, which becomes a template. It
 // is an error where r reads several fields.
 func (r Reads) Prompt(text string) (Reads, error) {
 	if text == "" {
 		return r, nil
+	}
+	if r.By != "" {
+		return r, errors.New("a prompt goes before what an option reads: declare it there")
 	}
 	if len(r.Fields) > 0 {
 		return r, errors.New("a prompt goes before one text: declare a template instead of fields")
@@ -157,6 +218,12 @@ func (r Reads) Prompt(text string) (Reads, error) {
 // splits and for messages.
 func (r Reads) String() string {
 	switch {
+	case r.By != "":
+		var options []string
+		for _, name := range slices.Sorted(maps.Keys(r.Options)) {
+			options = append(options, fmt.Sprintf("%q: %s", name, r.Options[name]))
+		}
+		return fmt.Sprintf("by field %q {%s}", r.By, strings.Join(options, ", "))
 	case r.Template != "":
 		return fmt.Sprintf("template %q", r.Template)
 	case len(r.Fields) > 0:
@@ -175,6 +242,8 @@ func (r Reads) field() string {
 // Input picks an encoder's input from o. An absent field is an error.
 func (r Reads) Input(o Object) (Input, error) {
 	switch {
+	case r.By != "":
+		return r.chosen(o)
 	case r.Template != "":
 		var sb strings.Builder
 		err := eachPart(r.Template, func(lit string) { sb.WriteString(lit) }, func(name string) error {

@@ -28,6 +28,15 @@ type Use struct {
 	Key Key
 }
 
+// choiceColumn is the kept column of the options that objects choose by
+// [Reads].By: E_option, or E_a_option and E_b_option of pairs.
+func (u Use) choiceColumn(pair bool, side int) string {
+	if pair {
+		return u.Name + "_" + "ab"[side:side+1] + "_option"
+	}
+	return u.Name + "_option"
+}
+
 // SampleOptions are the options of [Samples].
 type SampleOptions struct {
 	// Split is the name of the split that the samples are of.
@@ -71,7 +80,8 @@ const (
 // All samples of a split are of one kind, with labels of one type and the
 // same kept columns; the first 1,024 decide, and what differs from the first
 // of them is a sample that cannot be taken. Only integers beside floats
-// become floats.
+// become floats. The options that objects choose by [Reads].By are kept columns
+// too: E_option for the encoder E, E_a_option and E_b_option for pairs.
 func Samples(g *stage.Group, in stage.Stream[Sample], opts SampleOptions) stage.Stream[arrow.Record] {
 	if opts.Allocator == nil {
 		opts.Allocator = memory.DefaultAllocator
@@ -173,6 +183,9 @@ func (d *identified) identify(uses []Use) error {
 				return fmt.Errorf("encoder %q: %w", u.Name, err)
 			}
 			d.objects = append(d.objects, object{key, id, canonical})
+			if u.Reads.By != "" {
+				d.Sample = d.With(u.choiceColumn(d.pair, i), u.Reads.Choice(o))
+			}
 		}
 	}
 	if f := float64(d.Score); d.pair && (math.IsNaN(f) || math.IsInf(f, 0)) {
@@ -223,6 +236,9 @@ type layout struct {
 func newLayout(first []identified, opts *SampleOptions) (*layout, error) {
 	l := &layout{opts: opts, pair: first[0].pair}
 	for _, k := range first[0].Keep {
+		if slices.Contains(l.keep, k.Name) {
+			return nil, fmt.Errorf("two kept columns are named %q", k.Name)
+		}
 		l.keep = append(l.keep, k.Name)
 	}
 	l.types = make([]columnType, len(l.keep))

@@ -22,9 +22,13 @@ type engine struct {
 	// model makes the model of options in JSON; path completes the paths in
 	// them. It opens nothing.
 	model func(options []byte, path func(string) string) (encode.Model, error)
+	// section, if set, reads an encoder's whole section of a config instead:
+	// that of an engine made of others. The model declares what it reads.
+	section func(y *yamlConfig, s *section) encode.Model
 }
 
-// engines are all kinds, by name.
+// engines are all kinds that stand for themselves; switchEngine is made of
+// them.
 var engines = []engine{
 	engineOf("static", func(struct{}, func(string) string) (encode.Model, error) { return static.Default(), nil }),
 	engineOf("bert", func(o bert.Options, path func(string) string) (encode.Model, error) {
@@ -56,11 +60,11 @@ func engineOf[O any](name string, model func(o O, path func(string) string) (enc
 
 // Engines returns the types of encoders that a config can name.
 func Engines() []string {
-	names := make([]string, len(engines))
+	names := make([]string, len(engines), len(engines)+1)
 	for i, e := range engines {
 		names[i] = e.name
 	}
-	return names
+	return append(names, encode.SwitchEngine)
 }
 
 func findEngine(name string) (engine, error) {
@@ -69,6 +73,9 @@ func findEngine(name string) (engine, error) {
 			return e, nil
 		}
 	}
+	if name == encode.SwitchEngine {
+		return switchEngine(), nil
+	}
 	all := strings.Join(Engines(), ", ")
 	if name == "" {
 		return engine{}, errors.New("no type is given, there is " + all)
@@ -76,15 +83,43 @@ func findEngine(name string) (engine, error) {
 	return engine{}, fmt.Errorf("unknown type %q, there is %s", name, all)
 }
 
-// model makes the model of an encoder's section. What is wrong is reported,
-// and the embedded model stands in for the checks to come.
-func (y *yamlConfig) model(s *section, outer *section) encode.Model {
+// encoder makes the model of an encoder's section, with what it reads. What is
+// wrong is reported, and the embedded model stands in for the checks to come.
+func (y *yamlConfig) encoder(s *section, outer *section) encode.Model {
 	var typ string
 	s.text("type", &typ)
 	e, err := findEngine(typ)
 	if err != nil {
 		y.d.fail(cmp.Or(s.vals["type"], s.at(outer)), "%s: %w", s.name("type"), err)
-		return static.Default()
+	}
+	if e.section != nil {
+		m := e.section(y, s)
+		s.end()
+		return m
+	}
+	m := y.model(e, s)
+	var r encode.Reads
+	s.text("input", &r.Field)
+	r.Fields = s.texts("fields")
+	s.text("template", &r.Template)
+	var prompt string
+	s.text("prompt", &prompt)
+	s.end()
+	if err = r.Validate(); err == nil {
+		if r, err = r.Prompt(prompt); err == nil {
+			err = y.readable(r)
+		}
+	}
+	if err != nil {
+		y.d.fail(s.at(outer), "%s: %w", s.path, err)
+	}
+	return encode.Reading(m, r)
+}
+
+// model makes the model of the options in an encoder's section.
+func (y *yamlConfig) model(e engine, s *section) encode.Model {
+	if e.model == nil {
+		return static.Default() // there is no such engine
 	}
 	options := map[string]any{}
 	for _, key := range e.keys {

@@ -77,6 +77,7 @@ func load(dir string, own []Encoders) (*Model, error) {
 			if e.model, err = kind.model(options, func(p string) string { return p }); err != nil {
 				return nil, fmt.Errorf("encoder %q: %w", oe.Name, err)
 			}
+			e.model = encode.Unwrap(e.model)
 		}
 		spec, err := sameEncoder(e.model, oe)
 		if err != nil {

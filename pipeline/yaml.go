@@ -233,25 +233,7 @@ func (y *yamlConfig) encoders(s *section) {
 				y.d.fail(s.keys[name], "dataset.keep: %q is the name of a column that every split with this encoder has", column)
 			}
 		}
-		e := s.sub(name)
-		m := y.model(e, s)
-		var r encode.Reads
-		e.text("input", &r.Field)
-		r.Fields = e.texts("fields")
-		e.text("template", &r.Template)
-		var prompt string
-		e.text("prompt", &prompt)
-		e.end()
-		err := r.Validate()
-		if err == nil {
-			if r, err = r.Prompt(prompt); err == nil {
-				err = y.readable(r)
-			}
-		}
-		if err != nil {
-			y.d.fail(e.at(s), "encoders.%s: %w", name, err)
-		}
-		y.c.Encoders[name] = encode.Reading(m, r)
+		y.c.Encoders[name] = y.encoder(s.sub(name), s)
 	}
 	if len(s.names()) == 0 {
 		y.d.fail(s.node, "encoders: no encoder is declared")
