@@ -152,6 +152,14 @@ func (o Object) Names() []string {
 	return names
 }
 
+// size is the number of bytes of texts and bytes.
+func (o Object) size() (n int) {
+	for _, f := range o.fields {
+		n += len(f.value.text)
+	}
+	return n
+}
+
 // String is for messages: the fields with their values, long ones cut.
 func (o Object) String() string {
 	s := "{"

@@ -44,7 +44,8 @@ type SampleOptions struct {
 	// Uses are the encoders, in the order of their names.
 	Uses []Use
 	// KeepTypes declares types of kept columns: int64, float64, bool, text or
-	// bytes. Default: from the values of the first 1,024 rows.
+	// bytes. Default: from the values of the first 1,024 rows, or of fewer
+	// that have 32 MiB.
 	KeepTypes map[string]string
 	// Skip decides what becomes of a sample that cannot be taken (a field
 	// that an encoder reads is missing, say): it returns nil to leave the
@@ -59,6 +60,10 @@ type SampleOptions struct {
 // sampleRows is the number of samples in a sample batch, and the number from
 // which the types of columns are inferred.
 const sampleRows = 1024
+
+// sampleBytes is the size of the objects in a sample batch beyond which it
+// gets no further ones: a thousand images are too many to hold.
+const sampleBytes = 32 << 20
 
 // Metadata keys and roles of sample batches: those of package cachesink,
 // whose documentation specifies them.
@@ -78,15 +83,15 @@ const (
 // cachesink documents their schema and indexes them.
 //
 // All samples of a split are of one kind, with labels of one type and the
-// same kept columns; the first 1,024 decide, and what differs from the first
-// of them is a sample that cannot be taken. Only integers beside floats
-// become floats. The options that objects choose by [Reads].By are kept columns
+// same kept columns; the first 1,024 decide, or the fewer that have 32 MiB,
+// and what differs from the first of them is a sample that cannot be taken.
+// Only integers beside floats become floats. The options that objects choose by [Reads].By are kept columns
 // too: E_option for the encoder E, E_a_option and E_b_option for pairs.
 func Samples(g *stage.Group, in stage.Stream[Sample], opts SampleOptions) stage.Stream[arrow.Record] {
 	if opts.Allocator == nil {
 		opts.Allocator = memory.DefaultAllocator
 	}
-	ready := stage.OrderedMap(g, stage.Batch(g, in, sampleRows), "identify "+opts.Split, min(2, runtime.GOMAXPROCS(0)),
+	ready := stage.OrderedMap(g, sampleBatches(g, in, opts.Split), "identify "+opts.Split, min(2, runtime.GOMAXPROCS(0)),
 		func(_ context.Context, samples []Sample) ([]identified, error) { return identify(samples, &opts) })
 	return stage.Process(g, ready, "samples of "+opts.Split, func(_ context.Context, in iter.Seq[[]identified], emit func(arrow.Record) error) error {
 		var l *layout
@@ -114,6 +119,30 @@ func Samples(g *stage.Group, in stage.Stream[Sample], opts SampleOptions) stage.
 			}
 		}
 		return nil
+	})
+}
+
+// sampleBatches gathers samples, by their number and size alone.
+func sampleBatches(g *stage.Group, in stage.Stream[Sample], split string) stage.Stream[[]Sample] {
+	return stage.Process(g, in, "batches of "+split, func(_ context.Context, in iter.Seq[Sample], emit func([]Sample) error) error {
+		var batch []Sample
+		size := 0
+		for s := range in {
+			batch = append(batch, s)
+			size += s.A.size() + s.B.size()
+			if len(batch) < sampleRows && size < sampleBytes {
+				continue
+			}
+			full := batch
+			batch, size = make([]Sample, 0, len(full)), 0
+			if err := emit(full); err != nil {
+				return err
+			}
+		}
+		if len(batch) == 0 {
+			return nil
+		}
+		return emit(batch)
 	})
 }
 

@@ -252,6 +252,30 @@ func TestAllSkipped(t *testing.T) {
 	}
 }
 
+// TestLargeSamples: objects of megabytes come in batches of few.
+func TestLargeSamples(t *testing.T) {
+	image := Record(map[string]Value{"text": BytesValue(make([]byte, 1<<20))})
+	samples := make([]Sample, 70)
+	for i := range samples {
+		samples[i] = GroupSample(image, i%2)
+	}
+	mem := checked(t)
+	g, _ := stage.NewGroup(t.Context())
+	recs := Samples(g, stage.From(g, "rows", emitted(samples)), SampleOptions{Split: "train", Uses: []Use{{Name: "e"}}, Allocator: mem})
+	var sizes []int64
+	stage.Each(g, recs, "collect", func(_ context.Context, rec arrow.Record) error {
+		defer rec.Release()
+		if first := rec.Column(0).(*array.Int64).Value(0); first != int64(len(sizes))*sampleBytes>>20 {
+			t.Errorf("batch %d begins with row %d", len(sizes), first)
+		}
+		sizes = append(sizes, rec.NumRows())
+		return nil
+	})
+	if err := g.Wait(); err != nil || !slices.Equal(sizes, []int64{32, 32, 6}) {
+		t.Errorf("batches of %v, %v", sizes, err)
+	}
+}
+
 func TestReading(t *testing.T) {
 	m := &countingModel{}
 	r := Reading(m, Reads{Field: "title"})

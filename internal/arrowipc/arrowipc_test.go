@@ -119,7 +119,7 @@ func allocated(fn func()) uint64 {
 // and without much memory. Arrow's own reader panics on many of these, and on
 // some it ends the process.
 func TestDamage(t *testing.T) {
-	rounds := 200
+	rounds := 80
 	if testing.Short() {
 		rounds = 40
 	}

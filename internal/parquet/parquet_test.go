@@ -57,7 +57,7 @@ func readAll(b []byte, most int) (cells int, err error) {
 // TestDamage changes bytes of files: reading must end, soon, without a panic
 // and without much memory.
 func TestDamage(t *testing.T) {
-	rounds := 300
+	rounds := 100
 	if testing.Short() {
 		rounds = 30
 	}
