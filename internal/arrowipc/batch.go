@@ -143,12 +143,18 @@ func decompress(codec int, in io.Reader, size int64) ([]byte, error) {
 	}
 	if codec == codecLZ4 {
 		z := lz4Readers.Get().(*lz4.Reader)
-		defer lz4Readers.Put(z)
+		defer func() {
+			z.Reset(nil) // to let go of the file
+			lz4Readers.Put(z)
+		}()
 		z.Reset(in)
 		return readGrowing(z, size)
 	}
 	z := zstdReaders.Get().(*zstd.Decoder)
-	defer zstdReaders.Put(z)
+	defer func() {
+		_ = z.Reset(nil) // to let go of the file
+		zstdReaders.Put(z)
+	}()
 	if err := z.Reset(in); err != nil {
 		return nil, err
 	}

@@ -53,7 +53,10 @@ func decompress(codec int32, src []byte, size int) ([]byte, error) {
 		return readExactly(z, size)
 	case codecZstd:
 		z := zstdReaders.Get().(*zstd.Decoder)
-		defer zstdReaders.Put(z)
+		defer func() {
+			_ = z.Reset(nil) // to let go of the page
+			zstdReaders.Put(z)
+		}()
 		if err := z.Reset(bytes.NewReader(src)); err != nil {
 			return nil, err
 		}
