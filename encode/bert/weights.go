@@ -31,21 +31,6 @@ func (l *linear) apply(y, x []float32, rows int) {
 			copy(row, l.bias)
 		}
 	}
-	l.multiply(y, x, rows)
-}
-
-// add adds the map of rows rows of x to y.
-func (l *linear) add(y, x []float32, rows int) {
-	if l.bias != nil {
-		for i := range rows {
-			kernels.Axpy(1, l.bias, y[i*l.out:(i+1)*l.out])
-		}
-	}
-	l.multiply(y, x, rows)
-}
-
-// multiply adds x·Wᵀ to y.
-func (l *linear) multiply(y, x []float32, rows int) {
 	kernels.Gemm(false, true, rows, l.out, l.in, 1, x, l.in, l.weight, l.in, 1, y, l.out, 1)
 }
 
