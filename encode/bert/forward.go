@@ -66,7 +66,11 @@ func (n *network) forward(ctx context.Context, s *scratch, ids []int32, ends []i
 			n.attend(s, heads[start*h:end*h], qkv[start*3*h:end*3*h], end-start, longest)
 			start = end
 		}
-		l.attention.add(s.x, heads, tokens)
+		// A sum that began with the residual would round each term to the
+		// residual's last place: so it is added at the end.
+		out := s.wide[:tokens*h]
+		l.attention.apply(out, heads, tokens)
+		kernels.Axpy(1, out, s.x)
 		l.norm1.apply(s.x)
 		n.feed(s, l, tokens)
 		l.norm2.apply(s.x)
@@ -83,7 +87,9 @@ func (n *network) feed(s *scratch, l *layer, tokens int) {
 		x, up := s.x[at*h:(at+rows)*h], s.wide[:rows*width]
 		l.up.apply(up, x, rows)
 		n.arch.act.apply(up, s.spare)
-		l.down.add(x, up, rows)
+		out := s.spare[:rows*h]
+		l.down.apply(out, up, rows)
+		kernels.Axpy(1, out, x)
 	}
 }
 

@@ -32,21 +32,6 @@ func (l *linear) apply(y, x []float32, rows int) {
 			copy(row, l.bias)
 		}
 	}
-	l.multiply(y, x, rows)
-}
-
-// add adds the map of rows rows of x to y.
-func (l *linear) add(y, x []float32, rows int) {
-	if l.bias != nil {
-		for i := range rows {
-			kernels.Axpy(1, l.bias, y[i*l.out:(i+1)*l.out])
-		}
-	}
-	l.multiply(y, x, rows)
-}
-
-// multiply adds x·Wᵀ to y.
-func (l *linear) multiply(y, x []float32, rows int) {
 	if l.bytes != nil {
 		kernels.GemmInt8(rows, x, l.in, l.bytes, true, y, l.out, 1)
 		return
