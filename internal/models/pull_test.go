@@ -239,7 +239,9 @@ func TestPullFaults(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			h, s, files := newHubTest(t)
 			h.Fault(tt.file, tt.fault)
-			_, err := s.Pull(t.Context(), repo, pullFrom(h))
+			o := pullFrom(h)
+			o.Connections = 1 // so that a failure leaves no other request under way
+			_, err := s.Pull(t.Context(), repo, o)
 			requests := h.Requests()
 			if tt.err == nil {
 				if err != nil {
@@ -259,7 +261,7 @@ func TestPullFaults(t *testing.T) {
 			}
 			// Once the hub is well again, the rest comes.
 			h.Fault(tt.file, hubtest.Fault{})
-			r, err := s.Pull(t.Context(), repo, pullFrom(h))
+			r, err := s.Pull(t.Context(), repo, o)
 			if err != nil {
 				t.Fatal(err)
 			}
