@@ -67,16 +67,22 @@ error. With --json a command prints exactly one JSON document.`,
 	root.MarkFlagsMutuallyExclusive("verbose", "quiet")
 	root.AddCommand(
 		a.initCommand(), a.runCommand(), a.planCommand(), a.fillCommand(), a.trainCommand(),
-		a.encodeCommand(), a.inspectCommand(), a.verifyCommand(), a.versionCommand(),
+		a.encodeCommand(), a.inspectCommand(), a.verifyCommand(), a.modelCommand(), a.versionCommand(),
 	)
-	for _, cmd := range append(root.Commands(), root) {
-		do := cmd.RunE
-		cmd.RunE = func(cmd *cobra.Command, args []string) error {
-			a.started = true
-			return do(cmd, args)
-		}
-	}
+	a.mark(root)
 	return root
+}
+
+// mark makes a command, and all below it, tell when they are run.
+func (a *app) mark(cmd *cobra.Command) {
+	do := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		a.started = true
+		return do(cmd, args)
+	}
+	for _, sub := range cmd.Commands() {
+		a.mark(sub)
+	}
 }
 
 // wantsJSON looks for --json on a command line that may not parse.

@@ -10,7 +10,32 @@ import (
 	"os"
 	"syscall"
 	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/permafrost-ml/permafrost/internal/store"
 )
+
+// TestMain sees to it that no goroutine is left.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// unsynced is the operating system's filesystem without the wait for the
+// disk, for tests that write very often.
+type unsynced struct{ store.OS }
+
+type unsyncedFile struct{ store.File }
+
+func (unsyncedFile) Sync() error { return nil }
+
+func (unsynced) SyncDir(string) error { return nil }
+
+func (u unsynced) CreateExclusive(name string) (store.File, error) {
+	f, err := u.OS.CreateExclusive(name)
+	if err != nil {
+		return nil, err
+	}
+	return unsyncedFile{f}, nil
+}
 
 // newServer answers every request with the same document.
 func newServer(t *testing.T, answer string) string {

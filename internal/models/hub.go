@@ -213,7 +213,10 @@ func (h *hub) retry(ctx context.Context, what string, try func(context.Context) 
 		}
 		failures++
 		if failures > h.retries {
-			return fmt.Errorf("%w (after %d attempts)", t.err, failures)
+			if !errors.Is(t.err, ErrHub) {
+				t.err = fmt.Errorf("%w breaks off: %w", ErrHub, t.err)
+			}
+			return fmt.Errorf("%w (%d attempts)", t.err, failures)
 		}
 		if t.after > maxWait {
 			return fmt.Errorf("%w; it asks to try again in %v", t.err, t.after)

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/permafrost-ml/permafrost/internal/models/hubtest"
-	"github.com/permafrost-ml/permafrost/internal/store"
 	"github.com/permafrost-ml/permafrost/internal/store/storetest"
 )
 
@@ -408,12 +407,13 @@ func TestImportFaults(t *testing.T) {
 		for _, exchanges := range []bool{true, false} {
 			for step, failed := 1, true; failed; step++ {
 				s := newStore(t)
+				s.fsys = unsynced{}
 				if before != "" {
 					if _, err := s.Import(t.Context(), before, ImportOptions{Name: "x"}); err != nil {
 						t.Fatal(err)
 					}
 				}
-				fsys := &storetest.FS{FS: store.OS{}, FailAt: step, Err: syscall.ENOSPC}
+				fsys := &storetest.FS{FS: unsynced{}, FailAt: step, Err: syscall.ENOSPC}
 				if !exchanges {
 					s.exchange = func(_, _ string) error { return errors.ErrUnsupported }
 				}
@@ -427,7 +427,7 @@ func TestImportFaults(t *testing.T) {
 				if n := fsys.OpenFiles(); n != 0 {
 					t.Fatalf("step %d: %d files are open", step, n)
 				}
-				s.fsys = store.OS{}
+				s.fsys = unsynced{}
 				m, err := s.Open(t.Context(), "x")
 				switch {
 				case errors.Is(err, ErrNotFound) && before == "":
@@ -527,7 +527,7 @@ func FuzzArchive(f *testing.F) {
 		if os.WriteFile(src, data, 0o666) != nil {
 			return
 		}
-		s, err := New(filepath.Join(dir, ".store", "models"), nil)
+		s, err := New(filepath.Join(dir, ".store", "models"), unsynced{})
 		if err != nil {
 			t.Fatal(err)
 		}

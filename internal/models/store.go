@@ -167,6 +167,17 @@ func (s *Store) Find(ctx context.Context, name string) (string, error) {
 	return "", fmt.Errorf("%w: %q is short for %s", ErrAmbiguous, name, strings.Join(short, " and "))
 }
 
+// FindPartial is Find, and finds downloads that were cut short as well.
+func (s *Store) FindPartial(ctx context.Context, name string) (string, error) {
+	full, err := s.Find(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		if partial, err := s.partials(name); err != nil || len(partial) > 0 {
+			return name, err
+		}
+	}
+	return full, err
+}
+
 // Open returns the model that a name means, as Find does.
 func (s *Store) Open(ctx context.Context, name string) (*Model, error) {
 	full, err := s.Find(ctx, name)
