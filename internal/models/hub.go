@@ -50,13 +50,31 @@ func newHub(o PullOptions) (*hub, error) {
 	}
 	return &hub{
 		endpoint: strings.TrimRight(o.Endpoint, "/"),
-		client:   &http.Client{Transport: &origin{scheme: u.Scheme, host: u.Host, token: o.Token, next: transport}},
-		retries:  o.Retries, backoff: o.Backoff, idle: o.IdleTimeout, log: o.Logger,
+		client: &http.Client{
+			Transport:     &origin{scheme: u.Scheme, host: u.Host, token: o.Token, next: transport},
+			CheckRedirect: checkRedirect,
+		},
+		retries: o.Retries, backoff: o.Backoff, idle: o.IdleTimeout, log: o.Logger,
 	}, nil
 }
 
 func (h *hub) close() {
 	h.client.CloseIdleConnections()
+}
+
+// errRedirect is returned for redirects that are not followed.
+var errRedirect = errors.New("bad redirect")
+
+// checkRedirect keeps what was asked for over TLS on it: the hashes come that
+// way too.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	if len(via) >= 10 {
+		return fmt.Errorf("%w: the tenth in a row", errRedirect)
+	}
+	if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
+		return fmt.Errorf("%w: from https to %s", errRedirect, req.URL.Scheme)
+	}
+	return nil
 }
 
 // origin adds the token to requests to the hub itself, by scheme, host and
@@ -162,7 +180,7 @@ func (h *hub) get(ctx context.Context, at string, header http.Header) (*http.Res
 	}
 	var dns *net.DNSError
 	var cert *tls.CertificateVerificationError
-	if errors.As(err, &dns) && dns.IsNotFound || errors.As(err, &cert) {
+	if errors.As(err, &dns) && dns.IsNotFound || errors.As(err, &cert) || errors.Is(err, errRedirect) {
 		return nil, fmt.Errorf("%w cannot be reached: %w", ErrHub, err)
 	}
 	return nil, &transient{err: fmt.Errorf("%w cannot be reached: %w", ErrHub, err)}

@@ -106,7 +106,7 @@ func (s *Store) importTree(ctx context.Context, t *tree, o ImportOptions) (*Resu
 		return nil, err
 	}
 	defer unlock()
-	if err := s.sweep(); err != nil {
+	if err := s.sweep(m.Name); err != nil {
 		return nil, err
 	}
 	total := int64(0)
@@ -165,7 +165,7 @@ func (s *Store) importTree(ctx context.Context, t *tree, o ImportOptions) (*Resu
 
 // importFiles copies files into a temporary folder and gives it its name.
 func (s *Store) importFiles(ctx context.Context, items []item, m *Manifest, add func(int64)) (err error) {
-	stage, err := s.tempDir(tmpImport)
+	stage, err := s.tempDir(tmpImport, m.Name)
 	if err != nil {
 		return err
 	}

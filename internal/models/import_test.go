@@ -400,6 +400,7 @@ func lie(name string, size uint32) func([]byte) []byte {
 // A stop at any operation leaves the model that was there, or the new one,
 // and no open file.
 func TestImportFaults(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	one := writeFolder(t, filepath.Join(dir, "one"), map[string][]byte{"config.json": []byte("{}"), "model.safetensors": []byte("one"), "1_Pooling/config.json": []byte("{}")})
 	two := writeFolder(t, filepath.Join(dir, "two"), map[string][]byte{"config.json": []byte("{}"), "model.safetensors": []byte("two")})
@@ -467,7 +468,7 @@ func TestImportStops(t *testing.T) {
 // What a killed process left is removed a day later; a download is not.
 func TestSweep(t *testing.T) {
 	s := newStore(t)
-	old := []string{tmpImport + "1", tmpOld + "2"}
+	old := []string{tmpImport + "1", tmpOld + "2", tmpImport + "org--mine"}
 	kept := []string{tmpPull + "x@0123456789ab", "other"}
 	for _, name := range append(slices.Clone(old), kept...) {
 		writeFolder(t, s.tmp(name), map[string][]byte{"a/b": []byte("x")})
@@ -477,7 +478,9 @@ func TestSweep(t *testing.T) {
 		}
 	}
 	writeFolder(t, s.tmp(tmpImport+"young"), map[string][]byte{"a": nil})
-	if err := s.sweep(); err != nil {
+	writeFolder(t, s.tmp(tmpOld+"org--mine"), map[string][]byte{"a": nil})
+	old = append(old, tmpOld+"org--mine")
+	if err := s.sweep("org/mine"); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range old {

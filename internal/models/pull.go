@@ -105,7 +105,7 @@ func (s *Store) Pull(ctx context.Context, repo string, o PullOptions) (*Result, 
 }
 
 func (s *Store) pull(ctx context.Context, h *hub, repo string, o PullOptions) (*Result, error) {
-	if err := s.sweep(); err != nil {
+	if err := s.sweep(o.Name); err != nil {
 		return nil, err
 	}
 	info, err := h.info(ctx, repo, o.Revision)
@@ -122,8 +122,11 @@ func (s *Store) pull(ctx context.Context, h *hub, repo string, o PullOptions) (*
 		return nil, err
 	}
 	done, err := p.compare(ctx)
-	if done || err != nil {
-		return p.r, err
+	if err != nil {
+		return nil, err
+	}
+	if done {
+		return p.r, s.dropPartials(o.Name)
 	}
 	if err := p.prepare(ctx); err != nil {
 		return nil, err
@@ -139,15 +142,8 @@ func (s *Store) pull(ctx context.Context, h *hub, repo string, o PullOptions) (*
 	if err := s.publish(p.stage, &p.m); err != nil {
 		return nil, err
 	}
-	// What is left is of other commits.
-	left, err := s.partials(o.Name)
-	if err != nil {
+	if err := s.dropPartials(o.Name); err != nil {
 		return nil, err
-	}
-	for _, old := range left {
-		if err := s.removeTree(old.dir); err != nil {
-			return nil, err
-		}
 	}
 	model, err := s.load(o.Name)
 	if err != nil {
@@ -155,6 +151,20 @@ func (s *Store) pull(ctx context.Context, h *hub, repo string, o PullOptions) (*
 	}
 	p.r.Model = *model
 	return p.r, nil
+}
+
+// dropPartials removes what was downloaded of other commits of a model.
+func (s *Store) dropPartials(name string) error {
+	left, err := s.partials(name)
+	if err != nil {
+		return err
+	}
+	for _, p := range left {
+		if err := s.removeTree(p.dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // plainURL is an address without a user and a password.

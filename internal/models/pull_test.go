@@ -6,15 +6,18 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/permafrost-ml/permafrost/internal/models/hubtest"
+	"github.com/permafrost-ml/permafrost/internal/store/storetest"
 )
 
 const (
@@ -113,6 +116,11 @@ func TestPull(t *testing.T) {
 	requests := h.Requests()
 	if sent := hubtest.Sent(requests, ""); sent != r.Bytes() || r.Downloaded != sent || last.Load() != sent {
 		t.Errorf("the hub sent %d bytes, %d counted, %d of progress, the model has %d", sent, r.Downloaded, last.Load(), r.Bytes())
+	}
+	for _, r := range requests {
+		if r.Encoding != "identity" { // or a proxy may compress what is hashed
+			t.Errorf("%s was asked for with the encoding %q", r.Path, r.Encoding)
+		}
 	}
 	if data, err := os.ReadFile(filepath.Join(r.Dir, ManifestName)); err != nil || strings.Contains(string(data), s.Dir()) {
 		t.Errorf("the manifest names the folder of the machine: %s (%v)", data, err)
@@ -372,6 +380,91 @@ func TestPullToken(t *testing.T) {
 	}
 	if redirected == 0 {
 		t.Error("nothing was redirected")
+	}
+}
+
+// What is asked for over TLS does not leave it.
+func TestRedirectKeepsTLS(t *testing.T) {
+	for _, tt := range []struct {
+		from, to string
+		ok       bool
+	}{{"https://a", "https://b", true}, {"http://a", "http://b", true}, {"http://a", "https://b", true}, {"https://a", "http://a", false}} {
+		from, err := http.NewRequest(http.MethodGet, tt.from, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := http.NewRequest(http.MethodGet, tt.to, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := checkRedirect(to, []*http.Request{from}); (err == nil) != tt.ok {
+			t.Errorf("%s to %s: %v", tt.from, tt.to, err)
+		}
+	}
+	// Through the client, which does not try again.
+	tls := httptest.NewTLSServer(http.RedirectHandler("http://127.0.0.1:1/", http.StatusFound))
+	defer tls.Close()
+	h, err := newHub(PullOptions{Endpoint: tls.URL}.withDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.client.Transport = tls.Client().Transport
+	if _, err := h.info(t.Context(), repo, "main"); !errors.Is(err, errRedirect) || !errors.Is(err, ErrHub) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// A stop at any operation on the store's folders leaves the model that was
+// there, or the new one; the next pull downloads nothing that was there.
+func TestPullStoreFaults(t *testing.T) {
+	t.Parallel()
+	h := hubtest.New()
+	defer h.Close()
+	small := hubtest.Model(1, 70_000)
+	newer := hubtest.Model(2, 70_000)
+	for _, replace := range []bool{false, true} {
+		for step, failed := 1, true; failed; step++ {
+			s := newStore(t)
+			o := pullFrom(h)
+			o.Force = true
+			if replace {
+				h.Repo(repo, small)
+				if _, err := s.Pull(t.Context(), repo, o); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h.Repo(repo, newer)
+			fsys := &storetest.FS{FS: unsynced{}, FailAt: step, Err: syscall.EIO}
+			s.fsys = fsys
+			_, err := s.Pull(t.Context(), repo, o)
+			if failed = len(fsys.Failed()) > 0; failed && !errors.Is(err, syscall.EIO) && (err != nil || fsys.Failed()[0] != "close") {
+				t.Fatalf("step %d (%v): error %v", step, fsys.Failed(), err)
+			}
+			if n := fsys.OpenFiles(); n != 0 {
+				t.Fatalf("step %d: %d files are open", step, n)
+			}
+			s.fsys = unsynced{}
+			m, err := s.Open(t.Context(), repo)
+			switch {
+			case errors.Is(err, ErrNotFound) && !replace:
+			case err != nil:
+				t.Fatalf("step %d (%v): %v", step, fsys.Failed(), err)
+			default:
+				if damaged, extra, err := Verify(t.Context(), m, nil); err != nil || len(damaged) > 0 || len(extra) > 0 {
+					t.Fatalf("step %d: %v, %v, %v", step, damaged, extra, err)
+				}
+			}
+			sent := hubtest.Sent(h.Requests(), "")
+			r, err := s.Pull(t.Context(), repo, o)
+			if err != nil {
+				t.Fatalf("step %d (%v): the next pull: %v", step, fsys.Failed(), err)
+			}
+			again := hubtest.Sent(h.Requests(), "")
+			if sent > r.Bytes() && again > 0 || again > 0 && again != r.Bytes() && !replace {
+				t.Errorf("step %d (%v): %d bytes were sent, and %d again", step, fsys.Failed(), sent, again)
+			}
+			wantModel(t, s, repo, newer, pulled...)
+		}
 	}
 }
 

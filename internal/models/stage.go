@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,8 +20,9 @@ import (
 // may take it for one that a killed process left.
 const staleAfter = 24 * time.Hour
 
-// The beginnings of the names in the temporary folder. Only downloads are
-// gone on with; the others are swept.
+// The beginnings of the names in the temporary folder, which go on with the
+// model's folder: who holds the model's lock may use them. Only downloads are
+// gone on with; the others are removed by the next who comes.
 const (
 	tmpImport = "import-"
 	tmpOld    = "old-"
@@ -50,22 +49,28 @@ func (s *Store) lock(name string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// tempDir makes a new temporary folder.
-func (s *Store) tempDir(prefix string) (string, error) {
-	dir := s.tmp(prefix + strconv.FormatUint(rand.Uint64(), 36))
+// tempDir makes the temporary folder of a kind for a model, which must be
+// locked and swept.
+func (s *Store) tempDir(kind, name string) (string, error) {
+	dir := s.tmp(kind + folderOf(name))
 	return dir, s.fsys.MkdirAll(dir)
 }
 
-// sweep removes temporary folders that a process killed long ago has left.
-func (s *Store) sweep() error {
+// sweep removes the temporary folders, but for downloads, that killed
+// processes have left: those of the model of a full name, which is locked, and
+// old ones of others.
+func (s *Store) sweep(name string) error {
 	entries, err := s.fsys.ReadDir(s.tmp(""))
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
+		folder, left := strings.CutPrefix(e.Name(), tmpImport)
+		if !left {
+			folder, left = strings.CutPrefix(e.Name(), tmpOld)
+		}
 		info, err := e.Info()
-		left := strings.HasPrefix(e.Name(), tmpImport) || strings.HasPrefix(e.Name(), tmpOld)
-		if err != nil || !left || time.Since(info.ModTime()) < staleAfter {
+		if err != nil || !left || folder != folderOf(name) && time.Since(info.ModTime()) < staleAfter {
 			continue
 		}
 		if err := s.removeTree(s.tmp(e.Name())); err != nil {
@@ -125,7 +130,7 @@ func (s *Store) publish(stage string, m *Manifest) error {
 	} else if err != nil {
 		return err
 	}
-	trash, err := s.tempDir(tmpOld)
+	trash, err := s.tempDir(tmpOld, m.Name)
 	if err != nil {
 		return err
 	}

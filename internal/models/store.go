@@ -202,6 +202,9 @@ func (s *Store) Remove(ctx context.Context, name string, force bool) (bytes int6
 		return 0, err
 	}
 	defer unlock()
+	if err := s.sweep(name); err != nil {
+		return 0, err
+	}
 	partial, err := s.partials(name)
 	if err != nil {
 		return 0, err
@@ -233,7 +236,7 @@ func (s *Store) Remove(ctx context.Context, name string, force bool) (bytes int6
 	if err != nil && !errors.Is(err, ErrCorrupt) {
 		return bytes, nil // there was no more than a part
 	}
-	trash, err := s.tempDir(tmpOld)
+	trash, err := s.tempDir(tmpOld, name)
 	if err != nil {
 		return 0, err
 	}

@@ -59,6 +59,7 @@ type Request struct {
 	Range         string
 	IfRange       string
 	Authorization string
+	Encoding      string // Accept-Encoding
 	Status        int
 	Sent          int64 // bytes of the body
 }
@@ -166,7 +167,7 @@ func Sent(requests []Request, file string) (n int64) {
 func (h *Hub) serve(host string, w http.ResponseWriter, r *http.Request) {
 	req := &Request{
 		Host: host, Path: r.URL.Path, Range: r.Header.Get("Range"), IfRange: r.Header.Get("If-Range"),
-		Authorization: r.Header.Get("Authorization"), Status: http.StatusOK,
+		Authorization: r.Header.Get("Authorization"), Encoding: r.Header.Get("Accept-Encoding"), Status: http.StatusOK,
 	}
 	h.mu.Lock()
 	h.requests = append(h.requests, req)
