@@ -135,10 +135,15 @@ func (a *app) modelGet(flags *modelFlags, verb string, get func(*models.Store, *
 	if a.json {
 		return a.printJSON(doc)
 	}
-	return a.printGet(&doc, r)
+	ref := r.Name
+	if flags.dir != "" { // where configs do not look
+		ref = r.Dir
+	}
+	return a.printGet(&doc, r, ref)
 }
 
-func (a *app) printGet(d *getDoc, r *models.Result) error {
+// printGet prints what came, and ref, by which a config can name it.
+func (a *app) printGet(d *getDoc, r *models.Result, ref string) error {
 	for _, o := range d.Omitted {
 		fmt.Fprintf(a.stderr, "left out: %s (%s)\n", o.Path, o.Reason)
 	}
@@ -152,7 +157,7 @@ func (a *app) printGet(d *getDoc, r *models.Result) error {
 	if d.License != "" {
 		what += ", licence " + d.License
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s: %s: %s, from %s\nuse it as  model: %s\n", d.Name, d.Status, what, d.Source, d.Name)
+	_, err := fmt.Fprintf(a.stdout, "%s: %s: %s, from %s\nuse it as  model: %s\n", d.Name, d.Status, what, d.Source, ref)
 	return err
 }
 

@@ -10,10 +10,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,6 +42,9 @@ type Fault struct {
 	Hold int64
 	// NoRange answers requests for a part with the whole. Default: false.
 	NoRange bool
+	// NoIfRange answers them with the part, whatever its ETag is. Default:
+	// false.
+	NoIfRange bool
 	// NoETag sends none. Default: false.
 	NoETag bool
 	// Wrong is content of the same size to send instead. Default: none.
@@ -108,8 +113,9 @@ func (h *Hub) Close() {
 // that depends on the files alone, and returns the commit.
 func (h *Hub) Repo(name string, files map[string][]byte) string {
 	sum := sha1.New()
-	data, _ := json.Marshal(files)
-	sum.Write(data)
+	for _, file := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintf(sum, "%s %s\n", file, gitSHA1(files[file]))
+	}
 	r := &repo{commit: hex.EncodeToString(sum.Sum(nil)), files: files}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -295,7 +301,7 @@ func (h *Hub) file(a *answer, r *http.Request, file string, content []byte) {
 	a.Header().Set("Accept-Ranges", "bytes")
 	body := content
 	from, ok := strings.CutPrefix(a.req.Range, "bytes=")
-	if first, err := strconv.Atoi(strings.TrimSuffix(from, "-")); ok && err == nil && !fault.NoRange && (a.req.IfRange == "" || a.req.IfRange == tag) {
+	if first, err := strconv.Atoi(strings.TrimSuffix(from, "-")); ok && err == nil && !fault.NoRange && (a.req.IfRange == "" || a.req.IfRange == tag || fault.NoIfRange) {
 		if first >= len(content) {
 			a.fail(http.StatusRequestedRangeNotSatisfiable)
 			return
