@@ -10,11 +10,12 @@ import (
 	"syscall"
 
 	"github.com/permafrost-ml/permafrost/cachesink"
+	"github.com/permafrost-ml/permafrost/internal/models"
 	"github.com/permafrost-ml/permafrost/pipeline"
 	"github.com/permafrost-ml/permafrost/source"
 )
 
-// The exit codes. 6 is reserved for a locked cache.
+// The exit codes.
 const (
 	exitOK          = 0
 	exitFailed      = 1
@@ -22,6 +23,7 @@ const (
 	exitConfig      = 3
 	exitWouldEncode = 4
 	exitCorrupt     = 5
+	exitLocked      = 6
 	exitNoSpace     = 7
 	exitQuarantined = 8
 	exitSignal      = 128 // plus the signal's number
@@ -41,13 +43,15 @@ func exitMeaning(code int) string {
 	case exitWouldEncode:
 		return "4    the cache is missing or stale, and nothing may be encoded"
 	case exitCorrupt:
-		return "5    the cache is damaged, or the folder is no cache"
+		return "5    the cache or a model is damaged, or the folder is no cache"
+	case exitLocked:
+		return "6    another process is changing the same model"
 	case exitNoSpace:
 		return "7    no space left"
 	case exitQuarantined:
 		return "8    done, but bad rows were put into quarantine"
 	default:
-		return "130  interrupted (SIGINT); 143 terminated (SIGTERM): a fill goes on where it stopped"
+		return "130  interrupted (SIGINT); 143 terminated (SIGTERM): a fill or a download goes on where it stopped"
 	}
 }
 
@@ -114,6 +118,24 @@ func classify(ctx context.Context, err error) failure {
 		return is("corrupt", exitCorrupt, "`pipeline verify` lists the damaged files: restore them, or remove the cache folder and fill it again")
 	case errors.Is(err, cachesink.ErrForeign):
 		return is("foreign_cache", exitCorrupt, "name a cache, an empty folder or a new one as cache.save_dir")
+	case errors.Is(err, models.ErrCorrupt):
+		return is("model_damaged", exitCorrupt, "`pipeline model verify` lists the damaged files; pull or import the model again to replace them")
+	case errors.Is(err, models.ErrChecksum):
+		return is("wrong_content", exitCorrupt, "nothing of it is kept; try again, or another source")
+	case errors.Is(err, models.ErrLocked):
+		return is("locked", exitLocked, "wait for the other process to end")
+	case errors.Is(err, models.ErrExists):
+		return is("model_exists", exitFailed, "--force replaces it, --name keeps both")
+	case errors.Is(err, models.ErrNotFound):
+		return is("no_model", exitFailed, "`pipeline model list` lists the models, `pipeline model pull` and `import` get more")
+	case errors.Is(err, models.ErrName):
+		return is("usage", exitUsage, "")
+	case errors.Is(err, models.ErrAccess):
+		return is("access_denied", exitFailed, "set HF_TOKEN to a token that may read the model")
+	case errors.Is(err, models.ErrHub):
+		return is("hub", exitFailed, "what was downloaded is kept for the next pull; --endpoint or HF_ENDPOINT names another hub")
+	case errors.Is(err, models.ErrNoModel), errors.Is(err, models.ErrAmbiguous), errors.Is(err, models.ErrSource):
+		return is("no_model", exitFailed, "")
 	case errors.Is(err, pipeline.ErrNotOurs):
 		return is("output_not_ours", exitFailed, "name an empty folder, or a new one, as output")
 	case errors.Is(err, pipeline.ErrEncoder):

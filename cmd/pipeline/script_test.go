@@ -30,6 +30,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".user-cache"))
 			columns, err := filepath.Abs(filepath.Join("..", "..", "source", "testdata", "columns"))
 			env.Setenv("COLUMNS", columns) // a table as files of columns
+			env.Values[hubKey{}] = &scriptedHub{}
 			return err
 		},
 		Condition: func(cond string) (bool, error) {
@@ -46,6 +47,8 @@ func TestScripts(t *testing.T) {
 			"json":   scriptJSON,
 			"lines":  scriptLines,
 			"arrows": scriptArrows,
+			"hub":    scriptHub,
+			"model":  scriptModel,
 		},
 	})
 }
@@ -101,11 +104,18 @@ func scriptFlip(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(found[0], b, 0o644))
 }
 
-// scriptAwait waits until a pattern matches a file.
+// scriptAwait waits until a pattern matches a file, of a size if one is
+// given: await PATTERN [SIZE].
 func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if found, _ := filepath.Glob(ts.MkAbs(args[0])); len(found) > 0 {
+		found, _ := filepath.Glob(ts.MkAbs(args[0]))
+		if len(found) > 0 && len(args) < 2 {
 			return
+		}
+		for _, name := range found {
+			if info, err := os.Stat(name); err == nil && strconv.FormatInt(info.Size(), 10) == args[1] {
+				return
+			}
 		}
 	}
 	ts.Fatalf("no %s after 30 s", args[0])
