@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/encode/onnx"
 	"github.com/permafrost-ml/permafrost/encode/static"
 )
 
@@ -26,6 +27,10 @@ type engine struct {
 // engines are all kinds, by name.
 var engines = []engine{
 	engineOf("static", func(struct{}, func(string) string) (encode.Model, error) { return static.Default(), nil }),
+	engineOf("onnx", func(o onnx.Options, path func(string) string) (encode.Model, error) {
+		o.Path, o.Library = path(o.Path), path(o.Library)
+		return o.Model(), o.Validate()
+	}),
 }
 
 // engineOf is the engine whose options are an O, a struct whose fields have
