@@ -11,6 +11,7 @@ require (
 	github.com/vbauerster/mpb/v8 v8.16.2
 	go.uber.org/goleak v1.3.0
 	go.yaml.in/yaml/v3 v3.0.6
+	golang.org/x/image v0.47.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
 	golang.org/x/term v0.47.0
@@ -19,10 +20,7 @@ require (
 	gorgonia.org/tensor v0.9.24
 )
 
-require (
-	github.com/google/flatbuffers v23.5.26+incompatible // indirect
-	golang.org/x/text v0.43.0 // indirect
-)
+require github.com/google/flatbuffers v23.5.26+incompatible // indirect
 
 require (
 	github.com/VividCortex/ewma v1.2.0 // indirect

@@ -29,6 +29,7 @@ type encoder struct {
 	slabs   []slab // of the inputs
 	out     slab
 	wide    []float32 // of a float16 output
+	pixels  []float32 // of a float16 input
 	ids     []int32   // of the texts of a batch, one after the other
 	ends    []int
 	packing packing
@@ -66,7 +67,7 @@ func (e *encoder) Encode(ctx context.Context, batch []encode.Input, dst []float3
 
 // Close implements [encode.Encoder].
 func (e *encoder) Close() error {
-	e.slabs, e.out, e.wide, e.ids = nil, slab{}, nil, nil
+	e.slabs, e.out, e.wide, e.pixels, e.ids = nil, slab{}, nil, nil, nil
 	return e.session.close()
 }
 

@@ -83,6 +83,8 @@ func (e elem) String() string {
 	return fmt.Sprintf("type %d", int(e))
 }
 
+func (e elem) float() bool { return e == float32s || e == float16s }
+
 // size is the number of bytes of an element.
 func (e elem) size() int {
 	switch e {

@@ -14,7 +14,7 @@ func (s *setup) probe(rt *library, o Options) error {
 		e.ends = []int{len(e.ids)}
 		e.setTexts([]int{0})
 	} else {
-		e.setImages(nil)
+		clear(e.setImages(0))
 	}
 	shape, err := run.shape(e.inputs)
 	err = errors.Join(err, e.Close())

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/internal/imageprep"
 	"github.com/permafrost-ml/permafrost/internal/tokenizer"
 )
 
@@ -21,7 +22,7 @@ type setup struct {
 
 	tokens    *tokenizer.Tokenizer // nil for images
 	maxLength int
-	images    *imageInput // nil for texts
+	images    *imageprep.Recipe // nil for texts
 
 	pooling   string
 	normalize bool
@@ -77,7 +78,7 @@ func (o Options) chooseOutput(outputs []value) (value, error) {
 		}
 	}
 	v = cmp.Or(v, &outputs[0])
-	if v.elem != float32s && v.elem != float16s {
+	if !v.elem.float() {
 		return value{}, fmt.Errorf("output %v: only float32 and float16 can be taken", v)
 	}
 	return *v, nil
