@@ -30,6 +30,7 @@ type encoder struct {
 	out     slab
 	wide    []float32 // of a float16 output
 	pixels  []float32 // of a float16 input
+	whole   []float32 // an embedding before it is truncated
 	ids     []int32   // of the texts of a batch, one after the other
 	ends    []int
 	packing packing

@@ -15,7 +15,7 @@ import (
 const imageBytes = 32 << 20
 
 // readImages decides how pictures become the graph's one input.
-func (s *setup) readImages() error {
+func (s *setup) readImages(o Options) error {
 	if len(s.graph.inputs) != 1 || len(s.graph.inputs[0].dims) != 4 || !s.graph.inputs[0].elem.float() {
 		return fmt.Errorf("inputs %s: neither those of a text model (input_ids) nor one float input [batch, 3, height, width]", list(s.graph.inputs))
 	}
@@ -29,6 +29,9 @@ func (s *setup) readImages() error {
 	}
 	if s.images, err = imageprep.Parse(raw); err != nil {
 		return fmt.Errorf("preprocessor_config.json: %w", err)
+	}
+	if o.MaxLength != 0 {
+		return errors.New("max_length: pictures have no tokens")
 	}
 	in := s.graph.inputs[0]
 	height, width := s.images.Size()

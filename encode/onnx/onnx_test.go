@@ -50,9 +50,9 @@ func near(t testing.TB, batch []encode.Input, got [][]float32, want [][]float64,
 func TestEqualsSentenceTransformers(t *testing.T) {
 	ref := tinyReference(t)
 	no, yes := false, true
-	cut := make([][]float64, len(ref.Cls))
+	cut, shorter := make([][]float64, len(ref.Cls)), make([][]float64, len(ref.Cls))
 	for i, v := range ref.Cls {
-		cut[i] = normalized(v[:5])
+		cut[i], shorter[i] = normalized(v[:5]), ref.Mean[i][:5]
 	}
 	for name, tc := range map[string]struct {
 		options Options
@@ -66,6 +66,8 @@ func TestEqualsSentenceTransformers(t *testing.T) {
 		"cls":          {Options{Path: "hidden", Pooling: "cls", Normalize: &no}, ref.Cls, 4e-6},
 		"max":          {Options{Path: "hidden", Pooling: "max"}, ref.Max, 4e-6},
 		"truncated":    {Options{Path: "hidden", Pooling: "cls", Normalize: &yes, TruncateDim: 5}, cut, 2e-6},
+		"shorter":      {Options{Path: "hidden", TruncateDim: 5}, shorter, 1e-6},
+		"shorter too":  {Options{Path: "tiny", TruncateDim: 5}, shorter, 1e-6},
 		"float16":      {Options{Path: "half"}, ref.Mean, 4e-3},
 		"open shape":   {Options{Path: "open"}, ref.Mean, 1e-6},
 		"fixed shape":  {Options{Path: "fixed"}, ref.Mean, 1e-6},

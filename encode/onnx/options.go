@@ -37,11 +37,14 @@ type Options struct {
 	// max. Default: what modules.json and 1_Pooling/config.json say; none for
 	// an output [batch, dim].
 	Pooling string `json:"pooling,omitempty"`
-	// Normalize divides an embedding by its Euclidean length. Default: what
-	// modules.json says where the engine pools, else false.
+	// Normalize scales embeddings to length 1 as the last step; false leaves
+	// out the Normalize step of modules.json. Default: that step where the
+	// engine pools, else none.
 	Normalize *bool `json:"normalize,omitempty"`
-	// TruncateDim keeps the first values of an embedding alone, as models
-	// trained for it allow; normalization comes after it. Default: all.
+	// TruncateDim keeps the first values of an embedding, for models trained
+	// so (Matryoshka). As in sentence-transformers it follows the model's
+	// steps, so that the result has length 1 only with Normalize. Default:
+	// all.
 	TruncateDim int `json:"truncate_dim,omitempty"`
 	// Threads is the number of threads within one run of the graph; workers
 	// come on top of it. Default: 1.

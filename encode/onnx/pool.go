@@ -1,14 +1,24 @@
 package onnx
 
-import "github.com/permafrost-ml/permafrost/internal/kernels"
+import (
+	"slices"
+
+	"github.com/permafrost-ml/permafrost/internal/kernels"
+)
 
 // least is the length that a normalized embedding is divided by at least.
 const least = 1e-12
 
 // pool makes the embedding of a row of the output. A text has that many
 // tokens before the padding; what of a picture there is counts in full.
-func (s *setup) pool(dst, row []float32, tokens int) {
-	full := int(s.output.dims[len(s.output.dims)-1])
+func (e *encoder) pool(dst, row []float32, tokens int) {
+	s := e.setup
+	full := s.modelDim()
+	embedding := dst
+	if s.steps.whole { // and truncated afterwards
+		e.whole = slices.Grow(e.whole[:0], s.modelDim())[:s.modelDim()]
+		dst = e.whole
+	}
 	switch len(s.output.dims) {
 	case 2:
 		copy(dst, row)
@@ -18,11 +28,12 @@ func (s *setup) pool(dst, row []float32, tokens int) {
 		}
 		poolTokens(dst, row[:tokens*full], full, s.pooling)
 	case 4:
-		poolPlanes(dst, row, len(row)/int(s.output.dims[1]), s.pooling)
+		poolPlanes(dst, row, len(row)/full, s.pooling)
 	}
-	if s.normalize {
+	if s.steps.whole || s.steps.last {
 		kernels.Normalize(dst, dst, least)
 	}
+	copy(embedding, dst)
 }
 
 // poolTokens pools vectors of dim values, of which dst takes the first.

@@ -24,11 +24,15 @@ type setup struct {
 	maxLength int
 	images    *imageprep.Recipe // nil for texts
 
-	pooling   string
-	normalize bool
-	dim       int // of an embedding
-	fields    []encode.Field
+	pooling string
+	steps   normalize
+	dim     int // of an embedding
+	fields  []encode.Field
 }
+
+// normalize says when an embedding gets length 1: with all its values, before
+// they are truncated, or as the last step.
+type normalize struct{ whole, last bool }
 
 // read reads the files and decides all but what depends on the output's shape.
 func (o Options) read(ctx context.Context) (*setup, error) {
@@ -46,7 +50,7 @@ func (o Options) read(ctx context.Context) (*setup, error) {
 	if find(s.graph.inputs, "input_ids") != nil {
 		err = s.readText(o)
 	} else {
-		err = s.readImages()
+		err = s.readImages(o)
 	}
 	if err != nil {
 		return nil, err
@@ -139,6 +143,14 @@ func (s *setup) readText(o Options) error {
 	return nil
 }
 
+// modelDim is the number of values that the model has for an embedding.
+func (s *setup) modelDim() int {
+	if len(s.output.dims) == 4 {
+		return int(s.output.dims[1])
+	}
+	return int(s.output.dims[len(s.output.dims)-1])
+}
+
 // finish decides pooling, normalization and dimension, which hang on the
 // shape of the output.
 func (s *setup) finish(o Options) error {
@@ -146,10 +158,7 @@ func (s *setup) finish(o Options) error {
 	if rank < 2 || rank > 4 || rank == 4 && s.images == nil {
 		return fmt.Errorf("output %v: no embeddings can be made of that shape", &s.output)
 	}
-	dim := int(s.output.dims[rank-1])
-	if rank == 4 {
-		dim = int(s.output.dims[1])
-	}
+	dim := s.modelDim()
 	if dim < 1 {
 		return fmt.Errorf("output %v: no dimension", &s.output)
 	}
@@ -168,7 +177,7 @@ func (s *setup) finish(o Options) error {
 			if said.unknown != "" {
 				return fmt.Errorf("the directory's module %s is not applied here: export the model with it, or set pooling", said.unknown)
 			}
-			s.pooling, s.normalize = said.pooling, said.normalize
+			s.pooling, s.steps.whole = said.pooling, said.normalize
 		}
 		known := []string{"mean", "max", "cls"}[:min(3, 6-rank)]
 		if !slices.Contains(known, s.pooling) {
@@ -176,15 +185,18 @@ func (s *setup) finish(o Options) error {
 		}
 	}
 	if o.Normalize != nil {
-		s.normalize = *o.Normalize
+		s.steps = normalize{last: *o.Normalize}
 	}
 	s.dim = cmp.Or(o.TruncateDim, dim)
 	if s.dim > dim {
 		return fmt.Errorf("truncate_dim: %d is more than the %d values that the model gives", s.dim, dim)
 	}
 	norm := "none"
-	if s.normalize {
-		norm = "l2"
+	switch {
+	case s.steps.last || s.steps.whole && s.dim == dim:
+		s.steps, norm = normalize{last: true}, "l2"
+	case s.steps.whole:
+		norm = "l2 of all values"
 	}
 	s.fields = append(s.fields,
 		encode.Field{Name: "pooling", Value: s.pooling},
