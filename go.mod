@@ -11,6 +11,7 @@ require (
 	github.com/vbauerster/mpb/v8 v8.16.2
 	go.uber.org/goleak v1.3.0
 	go.yaml.in/yaml/v3 v3.0.6
+	golang.org/x/image v0.47.0
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0
 	golang.org/x/term v0.47.0
@@ -20,10 +21,7 @@ require (
 	gorgonia.org/tensor v0.9.24
 )
 
-require (
-	github.com/google/flatbuffers v23.5.26+incompatible // indirect
-	golang.org/x/text v0.43.0 // indirect
-)
+require github.com/google/flatbuffers v23.5.26+incompatible // indirect
 
 require (
 	github.com/VividCortex/ewma v1.2.0 // indirect
@@ -45,6 +43,7 @@ require (
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/vbauerster/cupwriter v0.0.5 // indirect
 	github.com/xtgo/set v1.0.0 // indirect
+	github.com/yalue/onnxruntime_go v1.27.0
 	github.com/zeebo/xxh3 v1.0.2 // indirect
 	// tensor v0.9.24 panics at init on Go 1.26 with the version it asks for.
 	go4.org/unsafe/assume-no-moving-gc v0.0.0-20231121144256-b99613f794b6 // indirect

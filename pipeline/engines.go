@@ -11,6 +11,7 @@ import (
 
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/encode/bert"
+	"github.com/permafrost-ml/permafrost/encode/onnx"
 	"github.com/permafrost-ml/permafrost/encode/static"
 )
 
@@ -33,6 +34,10 @@ var engines = []engine{
 	engineOf("static", func(struct{}, func(string) string) (encode.Model, error) { return static.Default(), nil }),
 	engineOf("bert", func(o bert.Options, path func(string) string) (encode.Model, error) {
 		o.Dir = path(o.Dir)
+		return o.Model(), o.Validate()
+	}),
+	engineOf("onnx", func(o onnx.Options, path func(string) string) (encode.Model, error) {
+		o.Path, o.Library = path(o.Path), path(o.Library)
 		return o.Model(), o.Validate()
 	}),
 }
