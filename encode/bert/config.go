@@ -199,6 +199,7 @@ type family struct {
 	types     bool   // has token types
 	relative  bool   // has a bias by relative position
 	offset    bool   // positions begin behind that of padding
+	byteLevel bool   // has a byte-level BPE tokenizer, not WordPiece
 	layer     string // before the names of a layer's tensors, with its number
 	q, k, v   string
 	attention string // the output of attention
@@ -210,6 +211,12 @@ type family struct {
 var families = []family{
 	{
 		modelType: "bert", prefix: "bert.", types: true, layer: "encoder.layer.%d.",
+		q: "attention.self.query", k: "attention.self.key", v: "attention.self.value",
+		attention: "attention.output.dense", norm1: "attention.output.LayerNorm",
+		up: "intermediate.dense", down: "output.dense", norm2: "output.LayerNorm",
+	},
+	{
+		modelType: "roberta", prefix: "roberta.", types: true, offset: true, byteLevel: true, layer: "encoder.layer.%d.",
 		q: "attention.self.query", k: "attention.self.key", v: "attention.self.value",
 		attention: "attention.output.dense", norm1: "attention.output.LayerNorm",
 		up: "intermediate.dense", down: "output.dense", norm2: "output.LayerNorm",

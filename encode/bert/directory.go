@@ -204,9 +204,9 @@ func readMaxLength(folder string, a *architecture) (int, error) {
 			return 0, fmt.Errorf("sentence_%s_config.json: transformer_task is %q, there is feature-extraction", name, raw.Task)
 		}
 		if raw.Lower {
-			if cased, err := isCased(folder); err != nil {
+			if lower, err := lowers(folder, a.family); err != nil {
 				return 0, err
-			} else if cased {
+			} else if !lower {
 				return 0, fmt.Errorf("sentence_%s_config.json: do_lower_case before a tokenizer that keeps case is not supported", name)
 			}
 		}
@@ -251,4 +251,17 @@ func readPrompt(root string) (string, error) {
 		return "", fmt.Errorf("config_sentence_transformers.json: there is no prompt of the name %q, the default", *raw.Default)
 	}
 	return p, nil
+}
+
+// lowers reports whether a tokenizer takes capital letters for small ones.
+func lowers(folder string, fam family) (bool, error) {
+	if fam.byteLevel {
+		return false, nil
+	}
+	s, err := readSettings(folder)
+	if err != nil {
+		return false, err
+	}
+	cased, err := s.cased()
+	return !cased, err
 }

@@ -46,7 +46,7 @@ func (d *directory) sources() ([]source, error) {
 		}
 		add(fmt.Sprintf("sha256 step %d ", i), s.dense.folder, names)
 	}
-	for _, name := range tokenizerFiles() {
+	for _, name := range tokenizerFiles {
 		if _, err := os.Stat(filepath.Join(d.transformer, name)); err == nil {
 			add("sha256 ", d.transformer, []string{name})
 		} else if !errors.Is(err, fs.ErrNotExist) {

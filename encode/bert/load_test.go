@@ -173,6 +173,32 @@ func TestBadDirectories(t *testing.T) {
 	}
 }
 
+func TestBadBPE(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		fix  edits
+		want string
+	}{
+		{"roberta", edits{"tokenizer.json": replace(`"type": "BPE"`, `"type": "Unigram"`)}, `the model "Unigram" is not supported`},
+		{"roberta", edits{"tokenizer.json": replace(`"normalizer": null`, `"normalizer": {"type": "NFC"}`)}, `the normalizer "NFC" is not supported`},
+		{"roberta", edits{"tokenizer.json": replace(`"type": "ByteLevel"`, `"type": "Whitespace"`)}, "there is ByteLevel"},
+		{"roberta", edits{"tokenizer.json": replace(`"merges": [`, `"merges": [["a"],`)}, "a merge of 1 tokens"},
+		{"roberta", edits{"tokenizer.json": replace(`"<s>": 0`, `"<s>": -3`)}, `the token "<s>" has the id -3`},
+		{"roberta", edits{"sentence_bert_config.json": content(`{"do_lower_case": true}`)}, "do_lower_case before a tokenizer that keeps case"},
+		{"roberta", edits{"config.json": replace(`"max_position_embeddings": 50`, `"max_position_embeddings": 4`)}, "positions for 2 tokens only"},
+		{"roberta-prefix", edits{"vocab.json": gone}, "and no vocab.json"},
+		{"roberta-prefix", edits{"merges.txt": gone}, "merges.txt"},
+		{"roberta-prefix", edits{"merges.txt": content("#version: 0.2\nab\n")}, `merges.txt, line 2: the merge "ab" has no space`},
+		{"roberta-prefix", edits{"merges.txt": content("a nothing\n")}, "merge 0: the vocabulary lacks"},
+		{"roberta-prefix", edits{"vocab.json": replace(`"\u0120": 225, `, "")}, "no token for the byte 0x20"},
+	} {
+		enc, err := Model(copied(t, tc.name, tc.fix)).Open(t.Context(), 0)
+		if err == nil || enc != nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: the error is %v, want one with %q", tc.name, err, tc.want)
+		}
+	}
+}
+
 // TestEqualDirectories are other spellings of one model.
 func TestEqualDirectories(t *testing.T) {
 	inputs := readTexts(t, "testdata/texts.json")

@@ -19,7 +19,7 @@ import (
 
 // tiny are the model directories that tools/reference/bert.py makes: two
 // layers with random weights, of every supported kind.
-var tiny = []string{"bert", "bert-cased-head", "bert-all-poolings", "distilbert-dense", "distilbert-max", "mpnet"}
+var tiny = []string{"bert", "bert-cased-head", "bert-all-poolings", "distilbert-dense", "distilbert-max", "mpnet", "roberta", "roberta-prefix"}
 
 // readTexts reads a list of texts in base64.
 func readTexts(t testing.TB, path string) []encode.Input {

@@ -23,6 +23,7 @@ import sys
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "distill"))
+import bytebpe  # noqa: E402
 import vectors  # noqa: E402
 
 
@@ -79,7 +80,8 @@ def tiny(output: str) -> None:
     def build(name: str, make, tokenizer, names: dict, *, lower=True, pooling="mean", dtype=torch.float32, max_length=None, steps=(), extra=()):
         torch.manual_seed(sum(name.encode()))
         vocab = words(**names)
-        tok = tokenizer(vocab={t: i for i, t in enumerate(vocab)}, do_lower_case=lower, model_max_length=48)
+        vocab = {t: i for i, t in enumerate(vocab)}
+        tok = tokenizer(vocab=vocab, do_lower_case=lower, model_max_length=48)
         model = make(len(vocab))
         with torch.no_grad():
             for key, p in model.named_parameters():
@@ -103,12 +105,24 @@ def tiny(output: str) -> None:
         if "vocab" in extra:
             (folder / "tokenizer.json").unlink()
             (folder / "vocab.txt").write_text("".join(t + "\n" for t in vocab))
+        if "merges" in extra:
+            t = json.loads((folder / "tokenizer.json").read_text())["model"]
+            (folder / "tokenizer.json").unlink()
+            (folder / "vocab.json").write_text(json.dumps(t["vocab"]))
+            (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in t["merges"]))
         # The folder says the same as the model in memory.
         again = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": torch.float32})
         if not np.allclose(again.encode(decoded(texts), batch_size=1), vecs, atol=1e-6):
             raise SystemExit(f"{name} is another model once it is saved")
         save(folder, texts, vecs)
         print(name, vecs.shape, sorted(p.name for p in folder.rglob("*") if p.is_file()))
+
+    def roberta(vocab: dict, do_lower_case: bool, **kwargs):
+        # Trained, since byte-level pieces are merged and not only looked up.
+        t = json.loads(bytebpe.trained(300, decoded(texts)).to_str())["model"]
+        vocab.clear()
+        vocab.update(t["vocab"])
+        return tf.RobertaTokenizer(vocab=t["vocab"], merges=[tuple(m) for m in t["merges"]], **kwargs)
 
     def dense(width: int, act) -> modules.Dense:
         d = modules.Dense(24, width, activation_function=act)
@@ -130,6 +144,14 @@ def tiny(output: str) -> None:
     )  # fmt: skip
     build("distilbert-max", lambda n: tf.DistilBertModel(tf.DistilBertConfig(vocab_size=n, activation="relu", **distil)), tf.DistilBertTokenizer, bert, pooling="max", dtype=torch.float16)
     build("mpnet", lambda n: tf.MPNetModel(tf.MPNetConfig(vocab_size=n, **size | {"max_position_embeddings": 50})), tf.MPNetTokenizer, mpnet, dtype=torch.float16, steps=[modules.Normalize()])
+    build(
+        "roberta", lambda n: tf.RobertaModel(tf.RobertaConfig(vocab_size=n, type_vocab_size=1, layer_norm_eps=1e-5, **size | {"max_position_embeddings": 50})),
+        roberta, mpnet, dtype=torch.float16, steps=[modules.Normalize()],
+    )  # fmt: skip
+    build(
+        "roberta-prefix", lambda n: tf.RobertaForMaskedLM(tf.RobertaConfig(vocab_size=n, type_vocab_size=1, **size | {"max_position_embeddings": 50})),
+        lambda **k: roberta(add_prefix_space=True, **k), mpnet, dtype=torch.bfloat16, pooling="lasttoken", extra=["merges"],
+    )  # fmt: skip
     build(
         "bert-all-poolings",
         lambda n: tf.BertModel(tf.BertConfig(vocab_size=n, **size)),
