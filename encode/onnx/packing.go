@@ -15,7 +15,7 @@ const (
 	// runTokens bounds the padded tokens of a run, and so its memory.
 	runTokens = 8192
 	// runCost is what a run costs beside its tokens, in tokens.
-	runCost = 48
+	runCost = 16
 )
 
 // packing is scratch memory of runs.
