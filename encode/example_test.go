@@ -67,3 +67,32 @@ func Example() {
 	// [{alphabet aeiou} {dim 5} {engine vowels} {output_version 0}]
 	// [0.09 0.18 0.09 0.00 0.09]
 }
+
+// Titles and documents share a space, each by an encoder of its own.
+func ExampleSwitch() {
+	m := encode.Switch("kind", map[string]encode.Model{
+		"title":    vowels{},
+		"document": encode.Reading(vowels{}, encode.Reads{Template: "{title} {text}"}),
+	})
+	reads := encode.ReadsOf(m)
+	object := encode.Record(map[string]encode.Value{
+		"kind":  encode.TextValue("document"),
+		"title": encode.TextValue("a"),
+		"text":  encode.TextValue("io"),
+	})
+	in, err := reads.Input(object)
+	if err != nil {
+		log.Fatal(err)
+	}
+	enc, err := m.Open(context.Background(), 0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer enc.Close()
+	out := make([]float32, enc.Dim())
+	if err := enc.Encode(context.Background(), []encode.Input{in}, out); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(reads.Choice(object), out)
+	// Output: document [0.25 0 0.25 0.25 0]
+}

@@ -91,7 +91,7 @@ func (m preparedHashing) Prepare(dst []byte, in encode.Input) ([]byte, int, erro
 func (m preparedHashing) Close() error { return nil }
 
 func (m preparedHashing) Open(context.Context, int) (encode.Encoder, error) {
-	return preparedHashingEncoder{hashingEncoder{m.hashing}}, nil
+	return preparedHashingEncoder{hashingEncoder(m)}, nil
 }
 
 type preparedHashingEncoder struct{ hashingEncoder }

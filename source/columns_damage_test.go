@@ -29,7 +29,7 @@ const mostRows = 10_000
 // TestDamagedColumns changes bytes of files: their rows end, with an error or
 // without, and each error names the file.
 func TestDamagedColumns(t *testing.T) {
-	rounds := 20
+	rounds := 12
 	if testing.Short() {
 		rounds = 6
 	}

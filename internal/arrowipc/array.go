@@ -42,7 +42,7 @@ func (a *Array) size() int {
 }
 
 // load reads the array of a field, or passes over it.
-func (r *Reader) load(b *batch, f *Field, want bool) (*Array, error) {
+func (d *Reader) load(b *batch, f *Field, want bool) (*Array, error) {
 	n, err := b.nextNode()
 	if err != nil {
 		return nil, err
@@ -107,14 +107,14 @@ func (r *Reader) load(b *batch, f *Field, want bool) (*Array, error) {
 	}
 	if f.dictionary {
 		if want {
-			if a.dict = r.dictionaries[f.dictID]; a.dict == nil {
+			if a.dict = d.dictionaries[f.dictID]; a.dict == nil {
 				return nil, fmt.Errorf("%w: the dictionary %d is missing", errBatch, f.dictID)
 			}
 		}
 		return a, nil
 	}
 	for _, c := range f.Children {
-		child, err := r.load(b, c, want)
+		child, err := d.load(b, c, want)
 		if err != nil {
 			return nil, err
 		}
