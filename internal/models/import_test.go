@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -361,12 +362,25 @@ func TestImportHostile(t *testing.T) {
 			if !errors.Is(err, tt.err) {
 				t.Fatalf("error %v, want %v", err, tt.err)
 			}
+			if strings.HasSuffix(name, "bomb") && !strings.Contains(err.Error(), "would grow beyond 67108864") {
+				t.Errorf("error %v", err)
+			}
 			for at := range walk(t, filepath.Dir(s.Dir())) {
 				if at != "models/.tmp/x.lock" {
 					t.Errorf("%s was written", at)
 				}
 			}
 		})
+	}
+}
+
+// Whatever a source declares, no more than that is written of it, but for the
+// byte that tells.
+func TestStreamIsBounded(t *testing.T) {
+	it := item{path: "x", size: 10, open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(make([]byte, 10<<20))), nil }}
+	var w bytes.Buffer
+	if err := it.stream(t.Context(), func(int64) {}, &w); !errors.Is(err, ErrSource) || w.Len() > 11 {
+		t.Errorf("%d bytes, error %v", w.Len(), err)
 	}
 }
 

@@ -35,16 +35,20 @@ func folderOf(name string) string { return strings.Replace(name, "/", "--", 1) }
 
 // nameOf makes a name of any text, "" if there is nothing to make one of.
 func nameOf(text string) string {
-	var b strings.Builder
+	var b []byte
 	for i := range len(text) {
 		c := text[i]
+		if c == ' ' {
+			c = '-'
+		}
+		last := byte('.') // nothing but a letter or a digit may be first
+		if len(b) > 0 {
+			last = b[len(b)-1]
+		}
 		switch {
-		case alphanumeric(c), c == '_' && b.Len() > 0:
-			b.WriteByte(c)
-		case b.Len() > 0 && (c == '.' || c == '-' || c == ' ') && !strings.HasSuffix(b.String(), "-") && !strings.HasSuffix(b.String(), "."):
-			b.WriteByte(map[byte]byte{'.': '.', '-': '-', ' ': '-'}[c])
+		case alphanumeric(c), c == '_' && len(b) > 0, (c == '.' || c == '-') && last != '.' && last != '-':
+			b = append(b, c)
 		}
 	}
-	name := b.String()
-	return strings.TrimRight(name[:min(len(name), maxName)], ".-")
+	return strings.TrimRight(string(b[:min(len(b), maxName)]), ".-")
 }
