@@ -20,9 +20,9 @@ type engine struct {
 	name string
 	// keys are those of an encoder's section that are the engine's own.
 	keys []string
-	// model makes the model of options in JSON; path completes the paths in
-	// them. It opens nothing.
-	model func(options []byte, path func(string) string) (encode.Model, error)
+	// model makes the model of options in JSON; at finds the files that they
+	// name. It opens nothing.
+	model func(options []byte, at files) (encode.Model, error)
 	// section, if set, reads an encoder's whole section of a config instead:
 	// that of an engine made of others. The model declares what it reads.
 	section func(y *yamlConfig, s *section) encode.Model
@@ -31,34 +31,41 @@ type engine struct {
 // engines are all kinds that stand for themselves; switchEngine is made of
 // them.
 var engines = []engine{
-	engineOf("static", func(struct{}, func(string) string) (encode.Model, error) { return static.Default(), nil }),
-	engineOf("bert", func(o bert.Options, path func(string) string) (encode.Model, error) {
-		o.Dir = path(o.Dir)
+	engineOf("static", func(struct{}, files) (encode.Model, error) { return static.Default(), nil }),
+	engineOf("bert", func(o bert.Options, at files) (encode.Model, error) {
+		var err error
+		if o.Dir, err = at.model(o.Dir); err != nil {
+			return nil, err
+		}
 		return o.Model(), o.Validate()
 	}),
-	engineOf("onnx", func(o onnx.Options, path func(string) string) (encode.Model, error) {
-		o.Path, o.Library = path(o.Path), path(o.Library)
+	engineOf("onnx", func(o onnx.Options, at files) (encode.Model, error) {
+		var err error
+		if o.Path, err = at.model(o.Path); err != nil {
+			return nil, err
+		}
+		o.Library = at.path(o.Library)
 		return o.Model(), o.Validate()
 	}),
 }
 
 // engineOf is the engine whose options are an O, a struct whose fields have
 // the names of their keys as JSON tags.
-func engineOf[O any](name string, model func(o O, path func(string) string) (encode.Model, error)) engine {
+func engineOf[O any](name string, model func(o O, at files) (encode.Model, error)) engine {
 	e := engine{name: name}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[O]()) {
 		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "" && key != "-" {
 			e.keys = append(e.keys, key)
 		}
 	}
-	e.model = func(options []byte, path func(string) string) (encode.Model, error) {
+	e.model = func(options []byte, at files) (encode.Model, error) {
 		var o O
 		dec := json.NewDecoder(bytes.NewReader(options))
 		dec.DisallowUnknownFields()
 		if err := dec.Decode(&o); err != nil {
 			return nil, err
 		}
-		return model(o, path)
+		return model(o, at)
 	}
 	return e
 }
@@ -140,7 +147,7 @@ func (y *yamlConfig) model(e engine, s *section) encode.Model {
 	text, err := json.Marshal(options)
 	if err == nil {
 		var m encode.Model
-		if m, err = e.model(text, y.path); err == nil {
+		if m, err = e.model(text, files{y.dir}); err == nil {
 			return m
 		}
 	}

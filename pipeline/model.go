@@ -74,7 +74,7 @@ func load(dir string, own []Encoders) (*Model, error) {
 			if options == nil {
 				options = json.RawMessage("{}")
 			}
-			if e.model, err = kind.model(options, func(p string) string { return p }); err != nil {
+			if e.model, err = kind.model(options, files{}); err != nil {
 				return nil, fmt.Errorf("encoder %q: %w", oe.Name, err)
 			}
 			e.model = encode.Unwrap(e.model)

@@ -36,7 +36,7 @@ func (y *yamlConfig) switchSection(s *section) encode.Model {
 
 // switchOfOptions makes a switch of the options in JSON that an output folder
 // keeps; each has the keys of a section of an encoder.
-func switchOfOptions(text []byte, path func(string) string) (encode.Model, error) {
+func switchOfOptions(text []byte, at files) (encode.Model, error) {
 	var o struct {
 		By      string                                `json:"by"`
 		Options map[string]map[string]json.RawMessage `json:"options"`
@@ -46,7 +46,7 @@ func switchOfOptions(text []byte, path func(string) string) (encode.Model, error
 	}
 	options := map[string]encode.Model{}
 	for name, keys := range o.Options {
-		m, err := encoderOfOptions(keys, path)
+		m, err := encoderOfOptions(keys, at)
 		if err != nil {
 			return nil, fmt.Errorf("option %q: %w", name, err)
 		}
@@ -55,7 +55,7 @@ func switchOfOptions(text []byte, path func(string) string) (encode.Model, error
 	return encode.Switch(o.By, options), nil
 }
 
-func encoderOfOptions(keys map[string]json.RawMessage, path func(string) string) (encode.Model, error) {
+func encoderOfOptions(keys map[string]json.RawMessage, at files) (encode.Model, error) {
 	var typ string
 	var r encode.Reads
 	for key, dst := range map[string]any{"type": &typ, "input": &r.Field, "fields": &r.Fields, "template": &r.Template} {
@@ -74,7 +74,7 @@ func encoderOfOptions(keys map[string]json.RawMessage, path func(string) string)
 	if err != nil {
 		return nil, err
 	}
-	m, err := e.model(text, path)
+	m, err := e.model(text, at)
 	if err != nil || e.section != nil { // which declares what it reads
 		return m, err
 	}

@@ -60,12 +60,7 @@ type yamlConfig struct {
 	pairs   bool
 }
 
-func (y *yamlConfig) path(p string) string {
-	if p == "" || filepath.IsAbs(p) {
-		return p
-	}
-	return filepath.Join(y.dir, filepath.FromSlash(p))
-}
+func (y *yamlConfig) path(p string) string { return files{y.dir}.path(p) }
 
 func (y *yamlConfig) read(s *section) {
 	version := 0
