@@ -33,19 +33,19 @@ type engine struct {
 var engines = []engine{
 	engineOf("static", func(struct{}, files) (encode.Model, error) { return static.Default(), nil }),
 	engineOf("bert", func(o bert.Options, at files) (encode.Model, error) {
-		var err error
-		if o.Dir, err = at.model(o.Dir); err != nil {
-			return nil, err
+		err := o.Validate()
+		if err == nil {
+			o.Dir, err = at.model(o.Dir)
 		}
-		return o.Model(), o.Validate()
+		return o.Model(), err
 	}),
 	engineOf("onnx", func(o onnx.Options, at files) (encode.Model, error) {
-		var err error
-		if o.Path, err = at.model(o.Path); err != nil {
-			return nil, err
+		err := o.Validate()
+		if err == nil {
+			o.Path, err = at.model(o.Path)
 		}
 		o.Library = at.path(o.Library)
-		return o.Model(), o.Validate()
+		return o.Model(), err
 	}),
 }
 

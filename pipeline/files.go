@@ -20,12 +20,8 @@ func (f files) path(p string) string {
 }
 
 // model returns the path of an encoder's model: a file or a folder, or the
-// folder of a model of that name in the user's store. Nothing is found for
-// nothing, which the engine reports.
+// folder of a model of that name in the user's store.
 func (f files) model(ref string) (string, error) {
-	if ref == "" {
-		return "", nil
-	}
 	if info, err := os.Stat(f.path(ref)); err == nil && !info.IsDir() {
 		return f.path(ref), nil
 	}
