@@ -28,6 +28,7 @@ import (
 
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/encode/bert"
+	"github.com/permafrost-ml/permafrost/encode/onnx"
 	"github.com/permafrost-ml/permafrost/pipeline"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
@@ -89,6 +90,10 @@ func (b *bench) open(engine, dir string) error {
 	switch engine {
 	case "bert":
 		b.model = bert.Model(dir)
+	case "bert-int8":
+		b.model = bert.Options{Dir: dir, Precision: "int8"}.Model()
+	case "onnx":
+		b.model = onnx.Model(dir)
 	default:
 		return fmt.Errorf("no engine %q", engine)
 	}

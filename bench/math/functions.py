@@ -2,10 +2,7 @@
 against torch: ours and torch's take turns in processes that live as long as
 the measurement, on the widest vectors of the machine and on AVX2."""
 
-import os
 import pathlib
-import subprocess
-import sys
 
 import benchlib as b
 
@@ -15,32 +12,17 @@ NAMES = ["exp", "tanh", "sigmoid", "erf", "gelu", "softmax", "softmax_rows", "lo
 TURN = 0.02  # seconds
 
 
-def start(args: list, **env: str) -> subprocess.Popen:
-    return subprocess.Popen([str(a) for a in args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-                            env={**os.environ, **env})
-
-
-def ask(process: subprocess.Popen, name: str) -> float:
-    process.stdin.write(name + "\n")
-    process.stdin.flush()
-    answer = process.stdout.readline()
-    if not answer:
-        sys.exit(f"{process.args} ended with {process.wait()}")
-    return float(answer)
-
-
 def compare(program: pathlib.Path, rounds: int, suffix: str, ours_env: dict, torch_env: dict) -> None:
-    ours = start([program, "-functions", TURN], **ours_env)
-    torch = start([b.venv("torch", "torch==2.15.0", "numpy==2.4.6"), HERE / "peer_torch.py", TURN], **torch_env)
+    ours = b.start([program, "-functions", TURN], **ours_env)
+    torch = b.start([b.torch(), HERE / "peer_torch.py", TURN], **torch_env)
     print(f"torch {torch.stdout.readline().strip()}: nanoseconds a value, ours and torch's, median of {rounds} turns")
     times = {name: ([], []) for name in NAMES}
     for _ in range(rounds):
         for name, (mine, theirs) in times.items():
-            mine.append(ask(ours, name))
-            theirs.append(ask(torch, name))
+            mine.append(b.ask(ours, name))
+            theirs.append(b.ask(torch, name))
     for p in (ours, torch):
-        p.stdin.close()
-        p.wait()
+        b.finish(p)
     medians = {name: (b.median(mine), b.median(theirs)) for name, (mine, theirs) in times.items()}
     for name, (mine, theirs) in medians.items():
         print(f"{name}{suffix} {mine * 1e4:.3f} {theirs * 1e4:.3f}")

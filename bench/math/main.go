@@ -50,6 +50,7 @@ func main() {
 	path := flag.String("openblas", "", "the shared library of OpenBLAS")
 	seconds := flag.Float64("seconds", 2, "seconds a shape")
 	alone := flag.Float64("alone", 0, "only print the products a second of one goroutine, for that long")
+	products := flag.Bool("products", false, "only products of one goroutine")
 	turn := flag.Float64("functions", 0, "only measure the functions named on standard input, for that many seconds each")
 	flag.Parse()
 	if *turn > 0 {
@@ -88,6 +89,9 @@ func main() {
 	}
 	if err := int8s(*seconds); err != nil {
 		log.Fatal(err)
+	}
+	if *products {
+		return
 	}
 	if err := pair(8, *seconds/4); err != nil {
 		log.Fatal(err)
