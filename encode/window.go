@@ -161,7 +161,7 @@ func (w *window) embeddings(schema *arrow.Schema) arrow.Record {
 
 // encodeJob encodes a job's rows into its window. It releases the job on an
 // error, and if the encoder panics.
-func (e *worker) encodeJob(ctx context.Context, j *job) (*job, error) {
+func (w *worker) encodeJob(ctx context.Context, j *job) (*job, error) {
 	done := false
 	defer func() {
 		if !done {
@@ -171,24 +171,24 @@ func (e *worker) encodeJob(ctx context.Context, j *job) (*job, error) {
 	b := j.w.batch
 	dst := j.w.vecs
 	if !j.order {
-		if len(e.scratch) < len(j.rows)*e.dim {
-			e.scratch = make([]float32, len(j.rows)*e.dim)
+		if len(w.scratch) < len(j.rows)*w.dim {
+			w.scratch = make([]float32, len(j.rows)*w.dim)
 		}
-		dst = e.scratch[:len(j.rows)*e.dim]
+		dst = w.scratch[:len(j.rows)*w.dim]
 	}
-	e.inputs, e.prepared = e.inputs[:0], e.prepared[:0]
+	w.inputs, w.prepared = w.inputs[:0], w.prepared[:0]
 	for _, r := range j.rows {
-		e.inputs = append(e.inputs, b.inputs[r])
+		w.inputs = append(w.inputs, b.inputs[r])
 		if b.prepared != nil {
-			e.prepared = append(e.prepared, b.prepared[r])
+			w.prepared = append(w.prepared, b.prepared[r])
 		}
 	}
-	if err := e.run(ctx, dst, b.prepared != nil); err != nil {
+	if err := w.run(ctx, dst, b.prepared != nil); err != nil {
 		return nil, err
 	}
 	if !j.order {
 		for i, r := range j.rows {
-			copy(j.w.vecs[r*e.dim:(r+1)*e.dim], dst[i*e.dim:])
+			copy(j.w.vecs[r*w.dim:(r+1)*w.dim], dst[i*w.dim:])
 		}
 	}
 	done = true
@@ -196,18 +196,18 @@ func (e *worker) encodeJob(ctx context.Context, j *job) (*job, error) {
 }
 
 // run encodes the inputs that are set.
-func (e *worker) run(ctx context.Context, dst []float32, prepared bool) error {
+func (w *worker) run(ctx context.Context, dst []float32, prepared bool) error {
 	err := errors.New("the encoder of a model that prepares inputs is no encode.PreparedEncoder")
 	if !prepared {
-		err = e.enc.Encode(ctx, e.inputs, dst)
-	} else if p, ok := e.enc.(PreparedEncoder); ok {
-		err = p.EncodePrepared(ctx, e.prepared, dst)
+		err = w.enc.Encode(ctx, w.inputs, dst)
+	} else if p, ok := w.enc.(PreparedEncoder); ok {
+		err = p.EncodePrepared(ctx, w.prepared, dst)
 	}
 	if err != nil {
-		return fmt.Errorf("encode %d objects: %w", len(e.inputs), err)
+		return fmt.Errorf("encode %d objects: %w", len(w.inputs), err)
 	}
 	if i := notFinite(dst); i >= 0 {
-		return fmt.Errorf("%w: value %d of the embedding of %q", ErrNotFinite, i%e.dim, cut(e.inputs[i/e.dim].Text()))
+		return fmt.Errorf("%w: value %d of the embedding of %q", ErrNotFinite, i%w.dim, cut(w.inputs[i/w.dim].Text()))
 	}
 	return nil
 }
