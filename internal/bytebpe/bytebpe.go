@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"sync"
 	"unicode/utf8"
 )
 
@@ -41,8 +40,17 @@ type Tokenizer struct {
 	merges   map[pair]merge
 	specials []Special
 	prefix   bool
-	words    sync.Pool // of *symbols
+	// free is scratch memory between calls. A sync.Pool would lose it to
+	// garbage collections.
+	free chan *symbols
 }
+
+// maxFree is how much scratch memory is kept: that of so many calls at once,
+// each of words up to so many bytes.
+const (
+	maxFree     = 64
+	maxFreeWord = 1 << 16
+)
 
 type pair struct{ left, right int32 }
 
@@ -50,8 +58,7 @@ type merge struct{ rank, id int32 }
 
 // New returns a tokenizer.
 func New(o Options) (*Tokenizer, error) {
-	t := &Tokenizer{merges: make(map[pair]merge, len(o.Merges)), prefix: o.PrefixSpace, specials: slices.Clone(o.Specials)}
-	t.words.New = func() any { return new(symbols) }
+	t := &Tokenizer{merges: make(map[pair]merge, len(o.Merges)), prefix: o.PrefixSpace, specials: slices.Clone(o.Specials), free: make(chan *symbols, maxFree)}
 	for b, r := range spelling() {
 		id, ok := o.Vocab[string(r)]
 		if !ok {
@@ -100,8 +107,8 @@ func spelling() (out [256]rune) {
 // any around them. It reads no more words of the text than it needs.
 func (t *Tokenizer) AppendLimit(dst []int32, text string, limit int) []int32 {
 	end := len(dst) + max(0, min(limit, math.MaxInt-len(dst)))
-	w := t.words.Get().(*symbols)
-	defer t.words.Put(w)
+	w := t.take()
+	defer t.give(w)
 	text = toValid(text)
 	for len(dst) < end && text != "" {
 		at, found := len(text), Special{}
@@ -131,6 +138,25 @@ func (t *Tokenizer) AppendLimit(dst []int32, text string, limit int) []int32 {
 		}
 	}
 	return dst
+}
+
+func (t *Tokenizer) take() *symbols {
+	select {
+	case w := <-t.free:
+		return w
+	default:
+		return new(symbols)
+	}
+}
+
+func (t *Tokenizer) give(w *symbols) {
+	if cap(w.list) > maxFreeWord {
+		return
+	}
+	select {
+	case t.free <- w:
+	default:
+	}
 }
 
 func trimRight(s string) string {
