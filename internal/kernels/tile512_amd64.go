@@ -4,43 +4,43 @@
 
 package kernels
 
-// tile1x32 adds the product of 1 packed rows and 2 panels of 16 packed columns over k terms to c,
+// tile1x32 adds the product of 1 packed rows and 32 packed columns over k terms to c,
 // whose rows are ldc floats apart, or to zeros if zero is set.
 //
 //go:noescape
 func tile1x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
 
-// tile2x32 adds the product of 2 packed rows and 2 panels of 16 packed columns over k terms to c,
+// tile2x32 adds the product of 2 packed rows and 32 packed columns over k terms to c,
 // whose rows are ldc floats apart, or to zeros if zero is set.
 //
 //go:noescape
 func tile2x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
 
-// tile3x32 adds the product of 3 packed rows and 2 panels of 16 packed columns over k terms to c,
+// tile3x32 adds the product of 3 packed rows and 32 packed columns over k terms to c,
 // whose rows are ldc floats apart, or to zeros if zero is set.
 //
 //go:noescape
 func tile3x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
 
-// tile4x32 adds the product of 4 packed rows and 2 panels of 16 packed columns over k terms to c,
+// tile4x32 adds the product of 4 packed rows and 32 packed columns over k terms to c,
 // whose rows are ldc floats apart, or to zeros if zero is set.
 //
 //go:noescape
 func tile4x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
 
-// tile5x32 adds the product of 5 packed rows and 2 panels of 16 packed columns over k terms to c,
+// tile5x32 adds the product of 5 packed rows and 32 packed columns over k terms to c,
 // whose rows are ldc floats apart, or to zeros if zero is set.
 //
 //go:noescape
 func tile5x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
 
-// tile6x32 adds the product of 6 packed rows and 2 panels of 16 packed columns over k terms to c,
+// tile6x32 adds the product of 6 packed rows and 32 packed columns over k terms to c,
 // whose rows are ldc floats apart, or to zeros if zero is set.
 //
 //go:noescape
 func tile6x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
 
-// tile12x32 adds the product of 2 panels of packed rows and 2 of 16 packed columns over k terms to c,
+// tile12x32 adds the product of 12 packed rows and 32 packed columns over k terms to c,
 // whose rows are ldc floats apart, or to zeros if zero is set.
 //
 //go:noescape

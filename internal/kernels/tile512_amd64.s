@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func tile1x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512DQ, AVX512F
 TEXT ·tile1x32(SB), NOSPLIT, $0-41
 	MOVQ   k+0(FP), AX
 	MOVQ   a+8(FP), CX
@@ -19,8 +19,8 @@ TEXT ·tile1x32(SB), NOSPLIT, $0-41
 	ADDQ   DX, DI
 	TESTB  SI, SI
 	JZ     load
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
 	JMP    begin
 
 load:
@@ -83,7 +83,7 @@ store:
 	RET
 
 // func tile2x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512DQ, AVX512F
 TEXT ·tile2x32(SB), NOSPLIT, $0-41
 	MOVQ   k+0(FP), AX
 	MOVQ   a+8(FP), CX
@@ -97,10 +97,10 @@ TEXT ·tile2x32(SB), NOSPLIT, $0-41
 	ADDQ   DX, R8
 	TESTB  DI, DI
 	JZ     load
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
 	JMP    begin
 
 load:
@@ -184,7 +184,7 @@ store:
 	RET
 
 // func tile3x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512DQ, AVX512F
 TEXT ·tile3x32(SB), NOSPLIT, $0-41
 	MOVQ   k+0(FP), AX
 	MOVQ   a+8(FP), CX
@@ -198,12 +198,12 @@ TEXT ·tile3x32(SB), NOSPLIT, $0-41
 	ADDQ   DX, R8
 	TESTB  DI, DI
 	JZ     load
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+	VXORPS Z5, Z5, Z5
 	JMP    begin
 
 load:
@@ -308,7 +308,7 @@ store:
 	RET
 
 // func tile4x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512DQ, AVX512F
 TEXT ·tile4x32(SB), NOSPLIT, $0-41
 	MOVQ   k+0(FP), AX
 	MOVQ   a+8(FP), CX
@@ -322,14 +322,14 @@ TEXT ·tile4x32(SB), NOSPLIT, $0-41
 	ADDQ   DX, R8
 	TESTB  DI, DI
 	JZ     load
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+	VXORPS Z5, Z5, Z5
+	VXORPS Z6, Z6, Z6
+	VXORPS Z7, Z7, Z7
 	JMP    begin
 
 load:
@@ -455,7 +455,7 @@ store:
 	RET
 
 // func tile5x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512DQ, AVX512F
 TEXT ·tile5x32(SB), NOSPLIT, $0-41
 	MOVQ   k+0(FP), AX
 	MOVQ   a+8(FP), CX
@@ -469,16 +469,16 @@ TEXT ·tile5x32(SB), NOSPLIT, $0-41
 	ADDQ   DX, R8
 	TESTB  DI, DI
 	JZ     load
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+	VXORPS Z5, Z5, Z5
+	VXORPS Z6, Z6, Z6
+	VXORPS Z7, Z7, Z7
+	VXORPS Z8, Z8, Z8
+	VXORPS Z9, Z9, Z9
 	JMP    begin
 
 load:
@@ -625,7 +625,7 @@ store:
 	RET
 
 // func tile6x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512DQ, AVX512F
 TEXT ·tile6x32(SB), NOSPLIT, $0-41
 	MOVQ   k+0(FP), AX
 	MOVQ   a+8(FP), CX
@@ -639,18 +639,18 @@ TEXT ·tile6x32(SB), NOSPLIT, $0-41
 	ADDQ   DX, R8
 	TESTB  DI, DI
 	JZ     load
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+	VXORPS Z5, Z5, Z5
+	VXORPS Z6, Z6, Z6
+	VXORPS Z7, Z7, Z7
+	VXORPS Z8, Z8, Z8
+	VXORPS Z9, Z9, Z9
+	VXORPS Z10, Z10, Z10
+	VXORPS Z11, Z11, Z11
 	JMP    begin
 
 load:
@@ -818,7 +818,7 @@ store:
 	RET
 
 // func tile12x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
-// Requires: AVX, AVX512F
+// Requires: AVX, AVX512DQ, AVX512F
 TEXT ·tile12x32(SB), NOSPLIT, $0-41
 	MOVQ   k+0(FP), AX
 	MOVQ   a+8(FP), CX
@@ -834,30 +834,30 @@ TEXT ·tile12x32(SB), NOSPLIT, $0-41
 	ADDQ   DX, R9
 	TESTB  DI, DI
 	JZ     load
-	VPXORD Z0, Z0, Z0
-	VPXORD Z1, Z1, Z1
-	VPXORD Z2, Z2, Z2
-	VPXORD Z3, Z3, Z3
-	VPXORD Z4, Z4, Z4
-	VPXORD Z5, Z5, Z5
-	VPXORD Z6, Z6, Z6
-	VPXORD Z7, Z7, Z7
-	VPXORD Z8, Z8, Z8
-	VPXORD Z9, Z9, Z9
-	VPXORD Z10, Z10, Z10
-	VPXORD Z11, Z11, Z11
-	VPXORD Z12, Z12, Z12
-	VPXORD Z13, Z13, Z13
-	VPXORD Z14, Z14, Z14
-	VPXORD Z15, Z15, Z15
-	VPXORD Z16, Z16, Z16
-	VPXORD Z17, Z17, Z17
-	VPXORD Z18, Z18, Z18
-	VPXORD Z19, Z19, Z19
-	VPXORD Z20, Z20, Z20
-	VPXORD Z21, Z21, Z21
-	VPXORD Z22, Z22, Z22
-	VPXORD Z23, Z23, Z23
+	VXORPS Z0, Z0, Z0
+	VXORPS Z1, Z1, Z1
+	VXORPS Z2, Z2, Z2
+	VXORPS Z3, Z3, Z3
+	VXORPS Z4, Z4, Z4
+	VXORPS Z5, Z5, Z5
+	VXORPS Z6, Z6, Z6
+	VXORPS Z7, Z7, Z7
+	VXORPS Z8, Z8, Z8
+	VXORPS Z9, Z9, Z9
+	VXORPS Z10, Z10, Z10
+	VXORPS Z11, Z11, Z11
+	VXORPS Z12, Z12, Z12
+	VXORPS Z13, Z13, Z13
+	VXORPS Z14, Z14, Z14
+	VXORPS Z15, Z15, Z15
+	VXORPS Z16, Z16, Z16
+	VXORPS Z17, Z17, Z17
+	VXORPS Z18, Z18, Z18
+	VXORPS Z19, Z19, Z19
+	VXORPS Z20, Z20, Z20
+	VXORPS Z21, Z21, Z21
+	VXORPS Z22, Z22, Z22
+	VXORPS Z23, Z23, Z23
 	JMP    begin
 
 load:

@@ -67,7 +67,7 @@ one:
 	VFMADD231PS  Y2, Y4, Y0
 	VFMADD231PS  Y3, Y4, Y1
 	ADDQ         $0x18, CX
-	ADDQ         $0x40, DX
+	ADDQ         $0x00000040, DX
 	DECQ         AX
 	JNZ          one
 
@@ -160,7 +160,7 @@ one:
 	VFMADD231PS  Y4, Y6, Y2
 	VFMADD231PS  Y5, Y6, Y3
 	ADDQ         $0x18, CX
-	ADDQ         $0x40, DX
+	ADDQ         $0x00000040, DX
 	DECQ         AX
 	JNZ          one
 
@@ -276,7 +276,7 @@ one:
 	VFMADD231PS  Y6, Y8, Y4
 	VFMADD231PS  Y7, Y8, Y5
 	ADDQ         $0x18, CX
-	ADDQ         $0x40, DX
+	ADDQ         $0x00000040, DX
 	DECQ         AX
 	JNZ          one
 
@@ -415,7 +415,7 @@ one:
 	VFMADD231PS  Y8, Y10, Y6
 	VFMADD231PS  Y9, Y10, Y7
 	ADDQ         $0x18, CX
-	ADDQ         $0x40, DX
+	ADDQ         $0x00000040, DX
 	DECQ         AX
 	JNZ          one
 
@@ -577,7 +577,7 @@ one:
 	VFMADD231PS  Y10, Y12, Y8
 	VFMADD231PS  Y11, Y12, Y9
 	ADDQ         $0x18, CX
-	ADDQ         $0x40, DX
+	ADDQ         $0x00000040, DX
 	DECQ         AX
 	JNZ          one
 
@@ -762,7 +762,7 @@ one:
 	VFMADD231PS  Y12, Y14, Y10
 	VFMADD231PS  Y13, Y14, Y11
 	ADDQ         $0x18, CX
-	ADDQ         $0x40, DX
+	ADDQ         $0x00000040, DX
 	DECQ         AX
 	JNZ          one
 

@@ -9,7 +9,8 @@ import (
 )
 
 // The tile of the micro-kernel: 6 rows of 2 vectors leave 4 of the 16 vector
-// registers for operands, and need fewer loads than multiplications.
+// registers for operands, and need fewer loads than multiplications. With the
+// 32 of AVX-512 there is room for 12 rows, of two panels.
 const (
 	tileRows = 6
 	tileCols = 16
@@ -17,6 +18,7 @@ const (
 )
 
 func gemm() {
+	lanes = 8
 	for rows := 1; rows <= tileRows; rows++ {
 		tile(rows)
 	}
@@ -26,11 +28,22 @@ func gemm() {
 	packCols6()
 }
 
-// tile generates the product of a packed panel of rows rows and one of 16
-// columns.
+func gemm512() {
+	lanes = 16
+	for rows := 1; rows <= tileRows; rows++ {
+		tile(rows)
+	}
+	tile(2 * tileRows)
+}
+
+// tile generates the product of packed rows and two vectors of packed columns:
+// one panel with AVX2, two with AVX-512. More rows than a panel has are of two
+// panels. An element has the same multiplications in the same order in all.
 func tile(rows int) {
-	TEXT(fmt.Sprintf("tile%dx16", rows), NOSPLIT, "func(k int, a, b, c *float32, ldc int, zero bool)")
-	Doc(fmt.Sprintf("tile%dx16 adds the product of %d packed rows and 16 packed columns over k terms to c,", rows, rows),
+	cols, width := 2*lanes, 4*lanes // columns, bytes of a vector
+	name := fmt.Sprintf("tile%dx%d", rows, cols)
+	TEXT(name, NOSPLIT, "func(k int, a, b, c *float32, ldc int, zero bool)")
+	Doc(fmt.Sprintf("%s adds the product of %d packed rows and %d packed columns over k terms to c,", name, rows, cols),
 		"whose rows are ldc floats apart, or to zeros if zero is set.")
 	Pragma("noescape")
 	k := Load(Param("k"), GP64())
@@ -41,24 +54,38 @@ func tile(rows int) {
 	SHLQ(Imm(2), ld)
 	zero := Load(Param("zero"), GP8())
 
-	acc := make([][2]VecVirtual, rows)
-	for i := range acc {
-		acc[i] = [2]VecVirtual{YMM(), YMM()}
+	// Panels lie one after the other, k terms each.
+	low := a
+	if rows > tileRows {
+		low = GP64()
+		LEAQ(Mem{Base: k, Index: k, Scale: 2}, low)
+		LEAQ(Mem{Base: a, Index: low, Scale: 8}, low)
+	}
+	right := Mem{Base: b, Disp: width}
+	if cols > tileCols {
+		right = Mem{Base: GP64()}
+		MOVQ(k, right.Base)
+		SHLQ(Imm(6), right.Base)
+		ADDQ(b, right.Base)
 	}
 
+	acc := make([]group, rows)
+	for i := range acc {
+		acc[i] = vectors(2)
+	}
 	TESTB(zero, zero)
 	JZ(LabelRef("load"))
-	for i := range acc {
-		VXORPS(acc[i][0], acc[i][0], acc[i][0])
-		VXORPS(acc[i][1], acc[i][1], acc[i][1])
+	for _, v := range acc {
+		VXORPS(v[0], v[0], v[0])
+		VXORPS(v[1], v[1], v[1])
 	}
 	JMP(LabelRef("begin"))
 	Label("load")
 	row := GP64()
 	MOVQ(c, row)
-	for i := range acc {
-		VMOVUPS(Mem{Base: row}, acc[i][0])
-		VMOVUPS(Mem{Base: row, Disp: 32}, acc[i][1])
+	for i, v := range acc {
+		VMOVUPS(Mem{Base: row}, v[0])
+		VMOVUPS(Mem{Base: row, Disp: width}, v[1])
 		if i < rows-1 {
 			ADDQ(ld, row)
 		}
@@ -69,22 +96,35 @@ func tile(rows int) {
 	MOVQ(k, steps)
 	SHRQ(Imm(2), steps)
 	JZ(LabelRef("tail"))
-	b0, b1, x := YMM(), YMM(), YMM()
+	b0, b1, x := vector(), vector(), vector()
 	term := func(t int) {
 		VMOVUPS(Mem{Base: b, Disp: 64 * t}, b0)
-		VMOVUPS(Mem{Base: b, Disp: 64*t + 32}, b1)
-		for i := range acc {
-			VBROADCASTSS(Mem{Base: a, Disp: 4 * (tileRows*t + i)}, x)
-			VFMADD231PS(b0, x, acc[i][0])
-			VFMADD231PS(b1, x, acc[i][1])
+		VMOVUPS(right.Offset(64*t), b1)
+		for i, v := range acc {
+			panel, r := a, i
+			if i >= tileRows {
+				panel, r = low, i-tileRows
+			}
+			VBROADCASTSS(Mem{Base: panel, Disp: 4 * (tileRows*t + r)}, x)
+			VFMADD231PS(b0, x, v[0])
+			VFMADD231PS(b1, x, v[1])
+		}
+	}
+	advance := func(terms int) {
+		ADDQ(Imm(uint64(4*tileRows*terms)), a)
+		if low != a {
+			ADDQ(Imm(uint64(4*tileRows*terms)), low)
+		}
+		ADDQ(U32(uint32(64*terms)), b)
+		if right.Base != b {
+			ADDQ(U32(uint32(64*terms)), right.Base)
 		}
 	}
 	Label("loop")
 	for t := range unroll {
 		term(t)
 	}
-	ADDQ(Imm(4*tileRows*unroll), a)
-	ADDQ(U32(64*unroll), b)
+	advance(unroll)
 	DECQ(steps)
 	JNZ(LabelRef("loop"))
 
@@ -93,15 +133,14 @@ func tile(rows int) {
 	JZ(LabelRef("store"))
 	Label("one")
 	term(0)
-	ADDQ(Imm(4*tileRows), a)
-	ADDQ(Imm(64), b)
+	advance(1)
 	DECQ(k)
 	JNZ(LabelRef("one"))
 
 	Label("store")
-	for i := range acc {
-		VMOVUPS(acc[i][0], Mem{Base: c})
-		VMOVUPS(acc[i][1], Mem{Base: c, Disp: 32})
+	for i, v := range acc {
+		VMOVUPS(v[0], Mem{Base: c})
+		VMOVUPS(v[1], Mem{Base: c, Disp: width})
 		if i < rows-1 {
 			ADDQ(ld, c)
 		}
