@@ -86,11 +86,17 @@ def peak(process: subprocess.Popen) -> int:
     return 0
 
 
-def command() -> str:
-    """Builds the command `pipeline` and returns its path."""
+def command(revision: str = "") -> str:
+    """Builds the command `pipeline`, of the tree or of a revision, and returns its path."""
     WORK.mkdir(parents=True, exist_ok=True)
-    out = WORK / "pipeline"
-    subprocess.run(["go", "build", "-o", out, "./cmd/pipeline"], cwd=ROOT, check=True)
+    out = WORK / f"pipeline{revision and '-' + revision}"
+    if not revision:
+        subprocess.run(["go", "build", "-o", out, "./cmd/pipeline"], cwd=ROOT, check=True)
+        return str(out)
+    with tempfile.TemporaryDirectory(dir=WORK) as tmp:
+        archive = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+        subprocess.run(["tar", "-x"], cwd=tmp, check=True, input=archive)
+        subprocess.run(["go", "build", "-o", out, "./cmd/pipeline"], cwd=tmp, check=True)
     return str(out)
 
 
