@@ -116,15 +116,18 @@ func (s *setup) readText(o Options) error {
 		return fmt.Errorf("inputs %s: only input_ids, attention_mask and token_type_ids are known", list(s.graph.inputs))
 	}
 	var err error
-	if s.tokens, err = tokenizer.Load(s.files.dir); err != nil {
+	if s.tokens, err = tokenizer.Find(s.files.dir); err != nil {
 		return err
 	}
 	limits, err := s.files.limits()
 	if err != nil {
 		return err
 	}
-	if limits.vocabulary > 0 && s.tokens.Len() > limits.vocabulary {
-		return fmt.Errorf("the tokenizer has %d tokens, the model %d", s.tokens.Len(), limits.vocabulary)
+	if limits.vocabulary > 0 && int(s.tokens.Last()) >= limits.vocabulary {
+		return fmt.Errorf("the tokenizer has the id %d, the model %d tokens", s.tokens.Last(), limits.vocabulary)
+	}
+	if limits.lower && !s.tokens.Lowers() {
+		return errors.New("do_lower_case before a tokenizer that keeps case is not supported")
 	}
 	s.maxLength = cmp.Or(o.MaxLength, limits.length)
 	most := cmp.Or(limits.positions, s.maxLength)
