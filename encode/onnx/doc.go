@@ -33,6 +33,11 @@
 // bytes of a PNG, JPEG, GIF (the first frame) or WebP file, prepared as
 // preprocessor_config.json says.
 //
+// # Preparing
+//
+// Texts are tokenized, and pictures decoded and scaled, ahead of the sessions
+// (see [encode.Preparing]); that needs neither a session nor the library.
+//
 // # Determinism
 //
 // An encoder has one session, whose runs are on one thread by default. The

@@ -13,7 +13,8 @@ import (
 )
 
 // setup is a model as its files and options make it: what an encoder needs
-// beside a session. It is immutable once it is finished.
+// beside a session. What preparers use of it is immutable, and all of it once
+// it is finished.
 type setup struct {
 	files
 	graph  graph
@@ -28,6 +29,8 @@ type setup struct {
 	steps   normalize
 	dim     int // of an embedding
 	fields  []encode.Field
+
+	finished bool
 }
 
 // normalize says when an embedding gets length 1: with all its values, before
@@ -205,5 +208,6 @@ func (s *setup) finish(o Options) error {
 		encode.Field{Name: "pooling", Value: s.pooling},
 		encode.Field{Name: "normalization", Value: norm},
 		encode.Field{Name: "model_dim", Value: fmt.Sprint(dim)})
+	s.finished = true
 	return nil
 }
