@@ -145,6 +145,21 @@ func TestBadPrepared(t *testing.T) {
 	}
 }
 
+// TestPadding: the rows of a run end in the token that the tokenizer's files
+// name, which is not 0 here.
+func TestPadding(t *testing.T) {
+	e, _ := counted(t, "testdata/roberta")
+	e.ends = []int{2, 6}
+	e.ids = []int32{0, 2, 0, 7, 8, 2}
+	e.setTexts([]int{1, 0})
+	if got, want := view[int64](e.inputs[0].data), []int64{0, 7, 8, 2, 0, 2, 1, 1}; !slices.Equal(got, want) {
+		t.Errorf("ids %v, want %v", got, want)
+	}
+	if got, want := view[int64](e.inputs[1].data), []int64{1, 1, 1, 1, 1, 1, 0, 0}; !slices.Equal(got, want) {
+		t.Errorf("mask %v, want %v", got, want)
+	}
+}
+
 func TestPreparerErrors(t *testing.T) {
 	dir := copyOf(t, "tiny")
 	if err := os.Remove(filepath.Join(dir, "tokenizer.json")); err != nil {
