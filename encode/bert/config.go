@@ -1,54 +1,18 @@
 package bert
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/permafrost-ml/permafrost/internal/bounded"
+	"github.com/permafrost-ml/permafrost/internal/tokenizer"
 )
 
-// maxConfig and maxTokenizer bound what is read of a file at once.
-const (
-	maxConfig    = 1 << 20
-	maxTokenizer = 64 << 20
-)
-
-// readBounded reads a file of at most limit bytes.
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s has more than %d bytes", path, limit)
-	}
-	return b, nil
-}
-
-// readJSON decodes a file into v, and reports whether there is one.
-func readJSON(path string, limit int64, v any) (bool, error) {
-	b, err := readBounded(path, limit)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return true, fmt.Errorf("%s: %w", filepath.Base(path), err)
-	}
-	return true, nil
-}
+// maxConfig bounds what is read of a config.
+const maxConfig = 1 << 20
 
 // architecture is what config.json says about a transformer.
 type architecture struct {
@@ -104,7 +68,7 @@ const maxSize = 1 << 24
 
 func readArchitecture(dir string) (*architecture, error) {
 	var raw rawConfig
-	there, err := readJSON(filepath.Join(dir, "config.json"), maxConfig, &raw)
+	there, err := bounded.JSON(filepath.Join(dir, "config.json"), maxConfig, &raw)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +132,9 @@ func (raw *rawConfig) architecture() (*architecture, error) {
 		problems = append(problems, fmt.Errorf("layer_norm_eps is %v, want 0 to 1", a.eps))
 	}
 	act := "gelu"
-	set(&act, raw.HiddenAct)
+	if raw.HiddenAct != nil {
+		act = *raw.HiddenAct
+	}
 	if a.act, err = findActivation(layerActivations, act); err != nil {
 		problems = append(problems, err)
 	}
@@ -199,7 +165,7 @@ type family struct {
 	types     bool   // has token types
 	relative  bool   // has a bias by relative position
 	offset    bool   // positions begin behind that of padding
-	byteLevel bool   // has a byte-level BPE tokenizer, not WordPiece
+	tokens    tokenizer.Kind
 	layer     string // before the names of a layer's tensors, with its number
 	q, k, v   string
 	attention string // the output of attention
@@ -216,7 +182,7 @@ var families = []family{
 		up: "intermediate.dense", down: "output.dense", norm2: "output.LayerNorm",
 	},
 	{
-		modelType: "roberta", prefix: "roberta.", types: true, offset: true, byteLevel: true, layer: "encoder.layer.%d.",
+		modelType: "roberta", prefix: "roberta.", types: true, offset: true, tokens: tokenizer.RoBERTa, layer: "encoder.layer.%d.",
 		q: "attention.self.query", k: "attention.self.key", v: "attention.self.value",
 		attention: "attention.output.dense", norm1: "attention.output.LayerNorm",
 		up: "intermediate.dense", down: "output.dense", norm2: "output.LayerNorm",
@@ -228,7 +194,7 @@ var families = []family{
 		up: "ffn.lin1", down: "ffn.lin2", norm2: "output_layer_norm",
 	},
 	{
-		modelType: "mpnet", prefix: "mpnet.", relative: true, offset: true, layer: "encoder.layer.%d.",
+		modelType: "mpnet", prefix: "mpnet.", relative: true, offset: true, tokens: tokenizer.MPNet, layer: "encoder.layer.%d.",
 		q: "attention.attn.q", k: "attention.attn.k", v: "attention.attn.v",
 		attention: "attention.attn.o", norm1: "attention.LayerNorm",
 		up: "intermediate.dense", down: "output.dense", norm2: "output.LayerNorm",

@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/permafrost-ml/permafrost/internal/bounded"
+	"github.com/permafrost-ml/permafrost/internal/tokenizer"
 )
 
 // directory is what the small files of a model directory say.
@@ -41,7 +44,7 @@ func readDirectory(root string) (*directory, error) {
 		Type string `json:"type"`
 	}
 	d := &directory{transformer: root, pooling: []string{"mean"}}
-	declared, err := readJSON(filepath.Join(root, "modules.json"), maxConfig, &modules)
+	declared, err := bounded.JSON(filepath.Join(root, "modules.json"), maxConfig, &modules)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +119,7 @@ func readPooling(folder string) ([]string, error) {
 		Last           bool  `json:"pooling_mode_lasttoken"`
 		IncludesPrompt *bool `json:"include_prompt"`
 	}
-	if there, err := readJSON(filepath.Join(folder, "config.json"), maxConfig, &raw); err != nil {
+	if there, err := bounded.JSON(filepath.Join(folder, "config.json"), maxConfig, &raw); err != nil {
 		return nil, err
 	} else if !there {
 		return nil, errors.New("it has no config.json")
@@ -163,7 +166,7 @@ func readDense(folder string) (*dense, error) {
 		Output   *string `json:"module_output_name"`
 		Residual bool    `json:"use_residual"`
 	}{Input: sentence}
-	if there, err := readJSON(filepath.Join(folder, "config.json"), maxConfig, &raw); err != nil {
+	if there, err := bounded.JSON(filepath.Join(folder, "config.json"), maxConfig, &raw); err != nil {
 		return nil, err
 	} else if !there {
 		return nil, errors.New("it has no config.json")
@@ -176,7 +179,9 @@ func readDense(folder string) (*dense, error) {
 	}
 	d := &dense{folder: folder, in: raw.In, out: raw.Out, bias: raw.Bias == nil || *raw.Bias}
 	name := "torch.nn.modules.activation.Tanh"
-	set(&name, raw.Act)
+	if raw.Act != nil {
+		name = *raw.Act
+	}
 	var err error
 	d.act, err = findActivation(denseActivations, name)
 	return d, err
@@ -193,7 +198,7 @@ func readMaxLength(folder string, a *architecture) (int, error) {
 			Lower     bool   `json:"do_lower_case"`
 			Task      string `json:"transformer_task"`
 		}
-		there, err := readJSON(filepath.Join(folder, "sentence_"+name+"_config.json"), maxConfig, &raw)
+		there, err := bounded.JSON(filepath.Join(folder, "sentence_"+name+"_config.json"), maxConfig, &raw)
 		if err != nil {
 			return 0, err
 		}
@@ -204,7 +209,7 @@ func readMaxLength(folder string, a *architecture) (int, error) {
 			return 0, fmt.Errorf("sentence_%s_config.json: transformer_task is %q, there is feature-extraction", name, raw.Task)
 		}
 		if raw.Lower {
-			if lower, err := lowers(folder, a.family); err != nil {
+			if lower, err := tokenizer.Lowers(folder, a.family.tokens); err != nil {
 				return 0, err
 			} else if !lower {
 				return 0, fmt.Errorf("sentence_%s_config.json: do_lower_case before a tokenizer that keeps case is not supported", name)
@@ -221,7 +226,7 @@ func readMaxLength(folder string, a *architecture) (int, error) {
 	var raw struct {
 		MaxLength *float64 `json:"model_max_length"`
 	}
-	if _, err := readJSON(filepath.Join(folder, "tokenizer_config.json"), maxTokenizer, &raw); err != nil {
+	if _, err := bounded.JSON(filepath.Join(folder, "tokenizer_config.json"), tokenizer.MaxFile, &raw); err != nil {
 		return 0, err
 	}
 	if m := raw.MaxLength; m != nil && *m < float64(a.maxTokens()) {
@@ -240,7 +245,7 @@ func readPrompt(root string) (string, error) {
 		Prompts map[string]string `json:"prompts"`
 		Default *string           `json:"default_prompt_name"`
 	}
-	if _, err := readJSON(filepath.Join(root, "config_sentence_transformers.json"), maxConfig, &raw); err != nil {
+	if _, err := bounded.JSON(filepath.Join(root, "config_sentence_transformers.json"), maxConfig, &raw); err != nil {
 		return "", err
 	}
 	if raw.Default == nil || *raw.Default == "" {
@@ -251,17 +256,4 @@ func readPrompt(root string) (string, error) {
 		return "", fmt.Errorf("config_sentence_transformers.json: there is no prompt of the name %q, the default", *raw.Default)
 	}
 	return p, nil
-}
-
-// lowers reports whether a tokenizer takes capital letters for small ones.
-func lowers(folder string, fam family) (bool, error) {
-	if fam.byteLevel {
-		return false, nil
-	}
-	s, err := readSettings(folder)
-	if err != nil {
-		return false, err
-	}
-	cased, err := s.cased()
-	return !cased, err
 }

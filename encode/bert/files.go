@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/internal/tokenizer"
 )
 
 // source is a file whose content decides the output.
@@ -46,7 +47,7 @@ func (d *directory) sources() ([]source, error) {
 		}
 		add(fmt.Sprintf("sha256 step %d ", i), s.dense.folder, names)
 	}
-	for _, name := range tokenizerFiles {
+	for _, name := range tokenizer.Files {
 		if _, err := os.Stat(filepath.Join(d.transformer, name)); err == nil {
 			add("sha256 ", d.transformer, []string{name})
 		} else if !errors.Is(err, fs.ErrNotExist) {

@@ -43,7 +43,7 @@ func (n *network) appendText(ids []int32, in encode.Input, most int) []int32 {
 	if n.prompt != "" {
 		text = n.prompt + text
 	}
-	return n.tokens.append(ids, text, most)
+	return n.tokens.Append(ids, text, most)
 }
 
 // appendPrepared appends the ids of a prepared text.

@@ -10,8 +10,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/permafrost-ml/permafrost/internal/bounded"
 	"github.com/permafrost-ml/permafrost/internal/kernels"
 	"github.com/permafrost-ml/permafrost/internal/safetensors"
+	"github.com/permafrost-ml/permafrost/internal/tokenizer"
 )
 
 // linear is a learned affine map of rows: y = x·Wᵀ + b.
@@ -65,7 +67,7 @@ type layer struct {
 // network is all that is loaded of a model directory. It is immutable.
 type network struct {
 	*directory
-	tokens    *tokenizer
+	tokens    *tokenizer.Tokenizer
 	words     []float32 // vocabulary rows of hidden values
 	places    []float32 // a row per position, that of token type 0 added
 	embedding norm
@@ -79,11 +81,11 @@ func load(ctx context.Context, d *directory) (*network, error) {
 	a := d.arch
 	n := &network{directory: d}
 	var err error
-	if n.tokens, err = readTokenizer(d.transformer, a.family); err != nil {
+	if n.tokens, err = tokenizer.Load(d.transformer, a.family.tokens); err != nil {
 		return nil, err
 	}
-	if int(n.tokens.last) >= a.vocabulary {
-		return nil, fmt.Errorf("the tokenizer has the id %d, config.json's vocab_size is %d", n.tokens.last, a.vocabulary)
+	if int(n.tokens.Last()) >= a.vocabulary {
+		return nil, fmt.Errorf("the tokenizer has the id %d, config.json's vocab_size is %d", n.tokens.Last(), a.vocabulary)
 	}
 	set, err := openTensors(d.transformer)
 	if err != nil {
@@ -201,7 +203,7 @@ func weightFiles(folder string) ([]string, error) {
 	var index struct {
 		WeightMap map[string]string `json:"weight_map"`
 	}
-	there, err := readJSON(filepath.Join(folder, weightsList), 8*maxConfig, &index)
+	there, err := bounded.JSON(filepath.Join(folder, weightsList), 8*maxConfig, &index)
 	if err != nil {
 		return nil, err
 	}

@@ -19,8 +19,10 @@
 // # Texts
 //
 // A graph whose inputs are input_ids, attention_mask and token_type_ids (the
-// last two may be missing) encodes texts: the tokenizer is that of
-// tokenizer.json or vocab.txt, a WordPiece of uncased BERT models. A batch is
+// last two may be missing) encodes texts. The tokenizer is that of
+// tokenizer.json, of vocab.txt, or of vocab.json and merges.txt: WordPiece as
+// in BERT, cased or not, and in MPNet, or byte-level BPE as in RoBERTa; the
+// files must say which it is, and what is padded with. A batch is
 // sorted by length and cut into runs so that little is padded. The output is
 // one vector a text, or one a token; these are pooled here. Float16 outputs
 // become float32.
@@ -30,6 +32,11 @@
 // A graph with one float input [batch, 3, height, width] encodes pictures: the
 // bytes of a PNG, JPEG, GIF (the first frame) or WebP file, prepared as
 // preprocessor_config.json says.
+//
+// # Preparing
+//
+// Texts are tokenized, and pictures decoded and scaled, ahead of the sessions
+// (see [encode.Preparing]); that needs neither a session nor the library.
 //
 // # Determinism
 //

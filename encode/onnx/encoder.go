@@ -29,7 +29,7 @@ type encoder struct {
 	slabs   []slab // of the inputs
 	out     slab
 	wide    []float32 // of a float16 output
-	pixels  []float32 // of a float16 input
+	picture picture
 	whole   []float32 // an embedding before it is truncated
 	ids     []int32   // of the texts of a batch, one after the other
 	ends    []int
@@ -46,8 +46,17 @@ func (e *encoder) Dim() int { return e.dim }
 
 // Encode implements [encode.Encoder].
 func (e *encoder) Encode(ctx context.Context, batch []encode.Input, dst []float32) error {
-	if len(dst) != len(batch)*e.dim {
-		return fmt.Errorf("encode %d inputs: room for %d values, want %d", len(batch), len(dst), len(batch)*e.dim)
+	return e.encode(ctx, inputBatch{e, batch}, dst)
+}
+
+// EncodePrepared implements [encode.PreparedEncoder].
+func (e *encoder) EncodePrepared(ctx context.Context, batch [][]byte, dst []float32) error {
+	return e.encode(ctx, preparedBatch{e, batch}, dst)
+}
+
+func (e *encoder) encode(ctx context.Context, batch batch, dst []float32) error {
+	if n := batch.len(); len(dst) != n*e.dim {
+		return fmt.Errorf("encode %d inputs: room for %d values, want %d", n, len(dst), n*e.dim)
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -68,7 +77,7 @@ func (e *encoder) Encode(ctx context.Context, batch []encode.Input, dst []float3
 
 // Close implements [encode.Encoder].
 func (e *encoder) Close() error {
-	e.slabs, e.out, e.wide, e.pixels, e.ids = nil, slab{}, nil, nil, nil
+	e.slabs, e.out, e.wide, e.picture, e.ids = nil, slab{}, nil, picture{}, nil
 	return e.session.close()
 }
 

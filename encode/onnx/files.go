@@ -5,15 +5,17 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/permafrost-ml/permafrost/internal/bounded"
+	"github.com/permafrost-ml/permafrost/internal/tokenizer"
 )
 
 // files are a model's files and when they were read.
@@ -55,9 +57,13 @@ func (f *files) current() bool {
 }
 
 // beside are the files that lie with a model.
-var beside = []string{
-	"tokenizer.json", "vocab.txt", "tokenizer_config.json", "config.json", "sentence_bert_config.json",
-	"preprocessor_config.json", "modules.json",
+var beside = slices.Concat(tokenizer.Files, lengthFiles, []string{"config.json", "preprocessor_config.json", "modules.json"})
+
+// lengthFiles are the names that sentence-transformers has had for the config
+// of a transformer; the first that is there counts.
+var lengthFiles = []string{
+	"sentence_bert_config.json", "sentence_roberta_config.json", "sentence_distilbert_config.json",
+	"sentence_camembert_config.json", "sentence_albert_config.json", "sentence_xlm-roberta_config.json", "sentence_xlnet_config.json",
 }
 
 // locate finds the graph of a path, and the folder of the other files.
@@ -81,7 +87,7 @@ func (f *files) locate(path string) error {
 		}
 	}
 	f.dir = filepath.Dir(f.graphFile)
-	if filepath.Base(f.dir) == "onnx" && !f.has("tokenizer.json", "vocab.txt", "preprocessor_config.json") {
+	if filepath.Base(f.dir) == "onnx" && !f.has("tokenizer.json", "vocab.txt", "vocab.json", "preprocessor_config.json") {
 		f.dir = filepath.Dir(f.dir)
 	}
 	for _, name := range beside {
@@ -161,34 +167,16 @@ const maxConfig = 1 << 20
 // config reads a JSON file of the directory into c, which it leaves as it is
 // where there is none; ok says whether there is.
 func (f *files) config(name string, c any) (ok bool, err error) {
-	file, err := os.Open(filepath.Join(f.dir, filepath.FromSlash(name)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxConfig+1))
-	if err == nil && len(data) > maxConfig {
-		err = fmt.Errorf("more than %d bytes", maxConfig)
-	}
-	if err == nil {
-		err = json.Unmarshal(data, c)
-	}
-	if err != nil {
-		return true, fmt.Errorf("%s: %w", file.Name(), err)
-	}
-	return true, nil
+	return bounded.JSON(filepath.Join(f.dir, filepath.FromSlash(name)), maxConfig, c)
 }
 
-// limits are the sizes that the configs of a text model say; 0 where none does.
-type limits struct{ length, positions, vocabulary int }
+// limits are what the configs of a text model say; sizes are 0 where none does.
+type limits struct {
+	length, positions, vocabulary int
+	lower                         bool // texts are lowered before they are tokenized
+}
 
 func (f *files) limits() (l limits, err error) {
-	var st struct {
-		Length *int `json:"max_seq_length"`
-	}
 	var tok struct {
 		Length *float64 `json:"model_max_length"` // 1e30 stands for none
 	}
@@ -196,23 +184,53 @@ func (f *files) limits() (l limits, err error) {
 		Kind       string `json:"model_type"`
 		Positions  int    `json:"max_position_embeddings"`
 		Vocabulary int    `json:"vocab_size"`
+		Padding    *int   `json:"pad_token_id"`
 	}
-	for name, into := range map[string]any{"sentence_bert_config.json": &st, "tokenizer_config.json": &tok, "config.json": &c} {
-		if _, err := f.config(name, into); err != nil {
-			return l, err
-		}
+	if _, err := bounded.JSON(filepath.Join(f.dir, "tokenizer_config.json"), tokenizer.MaxFile, &tok); err != nil {
+		return l, err
+	}
+	if _, err := f.config("config.json", &c); err != nil {
+		return l, err
 	}
 	const most = 1 << 20
 	l.length = 512
 	l.positions, l.vocabulary = c.Positions, c.Vocabulary
-	if c.Positions > 0 {
-		l.length = c.Positions
+	switch c.Kind {
+	case "roberta", "xlm-roberta", "camembert", "mpnet":
+		// Their positions begin behind that of the padding.
+		padding := 1
+		if c.Padding != nil && c.Kind != "mpnet" { // whose is fixed
+			padding = *c.Padding
+		}
+		if l.positions > 0 {
+			if padding < 0 || padding >= l.positions-1 {
+				return l, fmt.Errorf("config.json: pad_token_id %d leaves no token of the %d positions", padding, l.positions)
+			}
+			l.positions -= padding + 1
+		}
+	}
+	if l.positions > 0 {
+		l.length = l.positions
 	}
 	if tok.Length != nil && *tok.Length >= 1 && *tok.Length < most {
 		l.length = int(*tok.Length)
 	}
-	if st.Length != nil && *st.Length > 0 && *st.Length < most {
-		l.length = *st.Length
+	for _, name := range lengthFiles {
+		var st struct {
+			Length *int `json:"max_seq_length"`
+			Lower  bool `json:"do_lower_case"`
+		}
+		ok, err := f.config(name, &st)
+		if err != nil {
+			return l, err
+		}
+		if ok {
+			if st.Length != nil && *st.Length > 0 && *st.Length < most {
+				l.length = *st.Length
+			}
+			l.lower = st.Lower
+			break
+		}
 	}
 	return l, nil
 }

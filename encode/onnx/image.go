@@ -8,7 +8,6 @@ import (
 
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/internal/imageprep"
-	"github.com/permafrost-ml/permafrost/internal/kernels"
 )
 
 // imageBytes bounds the prepared pictures of a run, and so its memory.
@@ -45,58 +44,43 @@ func (s *setup) readImages(o Options) error {
 	return nil
 }
 
-func (e *encoder) encodeImages(ctx context.Context, batch []encode.Input, dst []float32) error {
+func (e *encoder) encodeImages(ctx context.Context, batch batch, dst []float32) error {
 	height, width := e.images.Size()
-	most := e.rows(min(runRows, max(1, imageBytes/(4*3*height*width))))
-	for from := 0; from < len(batch); from += most {
-		to := min(len(batch), from+most)
-		if err := e.runImages(ctx, batch[from:to], dst[from*e.dim:to*e.dim]); err != nil {
+	n, most := batch.len(), e.rows(min(runRows, max(1, imageBytes/(4*3*height*width))))
+	for from := 0; from < n; from += most {
+		to := min(n, from+most)
+		if err := e.runImages(ctx, batch, from, to, dst[from*e.dim:to*e.dim]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// runImages encodes pictures in one run.
-func (e *encoder) runImages(ctx context.Context, batch []encode.Input, dst []float32) error {
-	pixels := e.setImages(len(batch))
-	size := len(pixels) / e.rows(len(batch))
-	for i, in := range batch {
+// runImages encodes the pictures of a part of the batch in one run.
+func (e *encoder) runImages(ctx context.Context, batch batch, from, to int, dst []float32) error {
+	data, size := e.setImages(to-from), e.pictureBytes()
+	for i := from; i < to; i++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if len(in) != 1 || in[0].Kind() != encode.BytesKind {
-			return errors.New("an image model reads one field, the bytes of a picture's file")
-		}
-		if err := e.images.Prepare(pixels[i*size:(i+1)*size], in[0].Bytes()); err != nil {
+		at := (i - from) * size
+		if err := batch.setPicture(data[at:at+size], i); err != nil {
 			return err
 		}
 	}
-	clear(pixels[len(batch)*size:])
-	if e.inputs[0].elem == float16s {
-		kernels.ToFloat16(view[uint16](e.inputs[0].data), pixels)
-	}
-	values, row, err := e.compute(e.rows(len(batch)), 0)
+	clear(data[(to-from)*size:])
+	values, row, err := e.compute(e.rows(to-from), 0)
 	if err != nil {
-		return fmt.Errorf("run of %d pictures: %w", len(batch), err)
+		return fmt.Errorf("run of %d pictures: %w", to-from, err)
 	}
-	for i := range batch {
+	for i := range to - from {
 		e.pool(dst[i*e.dim:(i+1)*e.dim], values[i*row:(i+1)*row], 0)
 	}
 	return nil
 }
 
-// setImages makes room for n pictures (one at least) as the input of a run,
-// and returns that for their values: the input itself where it is float32.
-func (e *encoder) setImages(n int) []float32 {
+// setImages makes room for n pictures (one at least) as the input of a run.
+func (e *encoder) setImages(n int) []byte {
 	height, width := e.images.Size()
-	rows := e.rows(max(1, n))
-	data := e.input(0, int64(rows), 3, int64(height), int64(width))
-	if e.inputs[0].elem == float32s {
-		return view[float32](data)
-	}
-	if size := rows * 3 * height * width; cap(e.pixels) < size {
-		e.pixels = make([]float32, size)
-	}
-	return e.pixels[:rows*3*height*width]
+	return e.input(0, int64(e.rows(max(1, n))), 3, int64(height), int64(width))
 }

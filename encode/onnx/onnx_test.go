@@ -2,6 +2,7 @@ package onnx
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -86,6 +87,37 @@ func TestEqualsSentenceTransformers(t *testing.T) {
 	}
 }
 
+// TestRoberta is a graph that counts positions from the padding's id on, with a
+// byte-level tokenizer: it gives what sentence-transformers gives for the model
+// that it was made of, with texts of all lengths in one batch.
+func TestRoberta(t *testing.T) {
+	const source = "../bert/testdata/"
+	b, err := os.ReadFile(source + "texts.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var of [][]byte // in base64
+	if err := json.Unmarshal(b, &of); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = os.ReadFile(source + "roberta/reference.f32"); err != nil {
+		t.Fatal(err)
+	}
+	enc := open(t, testModel(t, Options{Path: "testdata/roberta"}))
+	if len(of) < 50 || len(b) != 4*len(of)*enc.Dim() {
+		t.Fatalf("%d bytes of vectors for %d texts", len(b), len(of))
+	}
+	batch, want := make([]encode.Input, len(of)), make([][]float64, len(of))
+	for i, text := range of {
+		batch[i] = encode.Input{encode.TextValue(string(text))}
+		for range enc.Dim() {
+			want[i] = append(want[i], float64(math.Float32frombits(binary.LittleEndian.Uint32(b))))
+			b = b[4:]
+		}
+	}
+	near(t, batch, embed(t, enc, batch), want, 2e-6)
+}
+
 func normalized(v []float64) []float64 {
 	length, out := 0.0, make([]float64, len(v))
 	for _, x := range v {
@@ -98,7 +130,7 @@ func normalized(v []float64) []float64 {
 }
 
 func TestContract(t *testing.T) {
-	for _, name := range []string{"tiny", "hidden", "half", "fixed", "open"} {
+	for _, name := range []string{"tiny", "hidden", "half", "fixed", "open", "roberta"} {
 		t.Run(name, func(t *testing.T) {
 			encodetest.Run(t, testModel(t, Options{Path: filepath.Join("testdata", name)}), encodetest.Options{})
 		})

@@ -99,7 +99,7 @@ func (o Options) Validate() error {
 
 // outputVersion is bumped when the code here gives other bits for the same
 // model and library: tokens, layout of runs, pooling, images.
-const outputVersion = 1
+const outputVersion = 2
 
 // model implements [encode.Configured].
 type model struct {
@@ -163,12 +163,9 @@ func (m *model) ready(ctx context.Context) (*setup, *library, error) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.setup != nil && m.setup.current() {
-		return m.setup, rt, nil
-	}
-	s, err := m.options.read(ctx)
-	if err != nil {
-		return nil, nil, err
+	s, err := m.look(ctx)
+	if err != nil || s.finished {
+		return s, rt, err
 	}
 	if s.output.open() {
 		if err := s.probe(rt, m.options); err != nil {
@@ -178,8 +175,21 @@ func (m *model) ready(ctx context.Context) (*setup, *library, error) {
 	if err := s.finish(m.options); err != nil {
 		return nil, nil, err
 	}
-	m.setup = s
 	return s, rt, nil
+}
+
+// look returns what the files say, read again if one has changed. m.mu is
+// held.
+func (m *model) look(ctx context.Context) (*setup, error) {
+	if m.setup != nil && m.setup.current() {
+		return m.setup, nil
+	}
+	s, err := m.options.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m.setup = s
+	return s, nil
 }
 
 func (o Options) threads() int { return max(1, o.Threads) }

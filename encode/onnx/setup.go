@@ -13,7 +13,8 @@ import (
 )
 
 // setup is a model as its files and options make it: what an encoder needs
-// beside a session. It is immutable once it is finished.
+// beside a session. What preparers use of it is immutable, and all of it once
+// it is finished.
 type setup struct {
 	files
 	graph  graph
@@ -28,6 +29,8 @@ type setup struct {
 	steps   normalize
 	dim     int // of an embedding
 	fields  []encode.Field
+
+	finished bool
 }
 
 // normalize says when an embedding gets length 1: with all its values, before
@@ -116,15 +119,18 @@ func (s *setup) readText(o Options) error {
 		return fmt.Errorf("inputs %s: only input_ids, attention_mask and token_type_ids are known", list(s.graph.inputs))
 	}
 	var err error
-	if s.tokens, err = tokenizer.Load(s.files.dir); err != nil {
+	if s.tokens, err = tokenizer.Find(s.files.dir); err != nil {
 		return err
 	}
 	limits, err := s.files.limits()
 	if err != nil {
 		return err
 	}
-	if limits.vocabulary > 0 && s.tokens.Len() > limits.vocabulary {
-		return fmt.Errorf("the tokenizer has %d tokens, the model %d", s.tokens.Len(), limits.vocabulary)
+	if limits.vocabulary > 0 && int(s.tokens.Last()) >= limits.vocabulary {
+		return fmt.Errorf("the tokenizer has the id %d, the model %d tokens", s.tokens.Last(), limits.vocabulary)
+	}
+	if limits.lower && !s.tokens.Lowers() {
+		return errors.New("do_lower_case before a tokenizer that keeps case is not supported")
 	}
 	s.maxLength = cmp.Or(o.MaxLength, limits.length)
 	most := cmp.Or(limits.positions, s.maxLength)
@@ -202,5 +208,6 @@ func (s *setup) finish(o Options) error {
 		encode.Field{Name: "pooling", Value: s.pooling},
 		encode.Field{Name: "normalization", Value: norm},
 		encode.Field{Name: "model_dim", Value: fmt.Sprint(dim)})
+	s.finished = true
 	return nil
 }

@@ -25,6 +25,12 @@ func view[T int32 | int64 | uint16 | float32](b []byte) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/int(unsafe.Sizeof(zero)))
 }
 
+// raw is the memory of values.
+func raw[T uint16 | float32](values []T) []byte {
+	var zero T
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(values))), len(values)*int(unsafe.Sizeof(zero)))
+}
+
 // tensor is what a run is given, or room for what it gives.
 type tensor struct {
 	elem  elem

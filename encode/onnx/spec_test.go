@@ -39,7 +39,7 @@ func fields(t testing.TB, m encode.Model) map[string]string {
 func TestSpec(t *testing.T) {
 	want := map[string]string{
 		"batch_size": "32", "dim": "16", "engine": "onnx", "max_tokens": "12", "model_dim": "16", "normalization": "none", "output": "sentence_embedding",
-		"output_version": "1", "pooling": "none", "provider": "onnx-cpu", "threads": "1",
+		"output_version": "2", "pooling": "none", "provider": "onnx-cpu", "threads": "1",
 		"tokenizer": "sha256:TOKENIZER", "weights": "sha256:WEIGHTS",
 	}
 	got := fields(t, testModel(t, Options{Path: "testdata/tiny"}))

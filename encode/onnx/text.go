@@ -3,17 +3,17 @@ package onnx
 import (
 	"context"
 	"fmt"
-
-	"github.com/permafrost-ml/permafrost/encode"
 )
 
-func (e *encoder) encodeTexts(ctx context.Context, batch []encode.Input, dst []float32) error {
+func (e *encoder) encodeTexts(ctx context.Context, batch batch, dst []float32) (err error) {
 	e.ids, e.ends = e.ids[:0], e.ends[:0]
-	for i, in := range batch {
+	for i := range batch.len() {
 		if i%64 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		e.ids = e.tokens.Append(e.ids, in.Text(), e.maxLength)
+		if e.ids, err = batch.appendText(e.ids, i); err != nil {
+			return err
+		}
 		e.ends = append(e.ends, len(e.ids))
 	}
 	most := e.rows(runRows)

@@ -1,8 +1,13 @@
 // Package tokenizer loads the tokenizer of a model directory as the Hugging
-// Face tools write it: tokenizer.json, or vocab.txt with
-// tokenizer_config.json beside it.
+// Face tools write it: tokenizer.json, or vocab.txt, or vocab.json with
+// merges.txt; with tokenizer_config.json and special_tokens_map.json beside
+// them.
 //
-// What it can load is the WordPiece of uncased BERT models (see package
-// wordpiece); any other kind of tokenizer is an error that names what is not
-// known. Files are foreign: their sizes are bounded before they are read.
+// There are three kinds (see [Kind]): WordPiece, cased or not, as in BERT and
+// in MPNet (package wordpiece), and byte-level BPE as in RoBERTa (package
+// bytebpe). Anything else is an error that names what is not known. [Load] is
+// for a caller who knows the kind of the model; [Find] makes it out by the
+// files, and asks more of them.
+//
+// Files are foreign: their sizes are bounded before they are read.
 package tokenizer

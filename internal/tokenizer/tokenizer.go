@@ -1,122 +1,143 @@
 package tokenizer
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-
-	"github.com/permafrost-ml/permafrost/internal/wordpiece"
 )
-
-// maxFile is how large a file of a tokenizer may be: BERT's are below 1 MB,
-// the largest vocabularies in use about 20 MB.
-const maxFile = 64 << 20
 
 // Tokenizer turns texts into the ids that a model takes. It is immutable and
 // safe for concurrent use.
 type Tokenizer struct {
-	pieces        *wordpiece.Tokenizer
-	cls, sep, pad int32
-	digest        string
+	pieces interface {
+		// AppendLimit appends the first limit ids of a text.
+		AppendLimit(dst []int32, text string, limit int) []int32
+	}
+	open, close int32 // before and behind a text
+	pad         int32 // -1 for none
+	last        int32 // the greatest id
+	lowers      bool
+	digest      string
 }
 
-// ErrNone is returned for a directory that has no tokenizer.
-var ErrNone = errors.New("there is no tokenizer.json and no vocab.txt")
+// Kind is a family of tokenizers. It decides what the files leave out.
+type Kind int
 
-// Load reads the tokenizer of a model directory: tokenizer.json if there is
-// one, else vocab.txt.
-func Load(dir string) (*Tokenizer, error) {
-	data, err := read(filepath.Join(dir, "tokenizer.json"))
-	if err == nil {
-		vocab, err := parse(data)
-		if err != nil {
-			return nil, fmt.Errorf("tokenizer %s: %w", filepath.Join(dir, "tokenizer.json"), err)
-		}
-		return build(vocab)
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	list, err := read(filepath.Join(dir, "vocab.txt"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w", dir, ErrNone)
-	}
+const (
+	// BERT is WordPiece; a text stands between [CLS] and [SEP].
+	BERT Kind = iota
+	// MPNet is WordPiece; a text stands between <s> and </s>.
+	MPNet
+	// RoBERTa is byte-level BPE; a text stands between <s> and </s>.
+	RoBERTa
+)
+
+// Load reads the tokenizer of a directory, which is known to be of that kind.
+func Load(dir string, kind Kind) (*Tokenizer, error) {
+	s, err := readSettings(dir)
 	if err != nil {
 		return nil, err
 	}
-	config, err := read(filepath.Join(dir, "tokenizer_config.json"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return s.build(dir, kind)
+}
+
+// ErrNone is returned by [Find] for a directory that has no tokenizer.
+var ErrNone = errors.New("there is no tokenizer.json, no vocab.txt and no vocab.json")
+
+// Find reads the tokenizer of a directory, whose kind its files must say: the
+// model and the post-processor of tokenizer.json, else the class that
+// tokenizer_config.json names (none stands for BERT's). All of it must agree,
+// and there must be a token for padding.
+func Find(dir string) (*Tokenizer, error) {
+	s, err := readSettings(dir)
+	if err != nil {
+		return nil, fmt.Errorf("tokenizer: %w", err)
+	}
+	kind, err := s.kind(dir)
+	if err != nil {
+		return nil, fmt.Errorf("tokenizer: %w", err)
+	}
+	t, err := s.build(dir, kind)
+	if err != nil {
 		return nil, err
 	}
-	if err := checkConfig(config); err != nil {
-		return nil, fmt.Errorf("tokenizer %s: %w", filepath.Join(dir, "tokenizer_config.json"), err)
-	}
-	t, err := build(lines(list))
-	if err != nil {
-		return nil, fmt.Errorf("vocabulary %s: %w", filepath.Join(dir, "vocab.txt"), err)
+	if err := s.agree(t, kind); err != nil {
+		return nil, fmt.Errorf("tokenizer: %w", err)
 	}
 	return t, nil
 }
 
-// read reads a file of at most maxFile bytes.
-func read(file string) ([]byte, error) {
-	f, err := os.Open(file)
+// Lowers reports whether the tokenizer of a directory takes capital letters
+// for small ones. It reads no vocabulary.
+func Lowers(dir string, kind Kind) (bool, error) {
+	if kind == RoBERTa {
+		return false, nil
+	}
+	s, err := readSettings(dir)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxFile {
-		return nil, fmt.Errorf("%s: more than %d bytes", file, maxFile)
-	}
-	return data, nil
+	cased, err := s.cased()
+	return !cased, err
 }
 
-func build(vocab []string) (*Tokenizer, error) {
-	pieces, err := wordpiece.New(vocab)
-	if err != nil {
-		return nil, err
+// build makes the tokenizer.
+func (s *settings) build(dir string, kind Kind) (*Tokenizer, error) {
+	names := s.names(kind)
+	t, d := &Tokenizer{pad: -1}, newDigest()
+	var specials []special
+	var err error
+	if kind == RoBERTa {
+		specials, err = s.byteLevel(t, d, dir, names)
+	} else {
+		specials, err = s.wordPiece(t, d, dir, names)
 	}
-	t := &Tokenizer{pieces: pieces}
-	for text, id := range map[string]*int32{"[CLS]": &t.cls, "[SEP]": &t.sep, "[PAD]": &t.pad} {
-		var ok bool
-		if *id, ok = pieces.ID(text); !ok {
-			return nil, fmt.Errorf("the vocabulary has no %s", text)
+	if err != nil {
+		return nil, fmt.Errorf("tokenizer: %w", err)
+	}
+	for _, sp := range specials {
+		t.last = max(t.last, sp.ID)
+		if sp.Content == names[rolePad].Content {
+			t.pad = sp.ID
 		}
 	}
-	h := sha256.New()
-	fmt.Fprintf(h, "%s\n", wordpiece.Version)
-	for _, token := range vocab {
-		fmt.Fprintf(h, "%d:%s", len(token), token)
+	if t.open, err = idOf(specials, names[roleCLS].Content); err != nil {
+		return nil, err
 	}
-	t.digest = hex.EncodeToString(h.Sum(nil))
+	if t.close, err = idOf(specials, names[roleSEP].Content); err != nil {
+		return nil, err
+	}
+	t.digest = d.sum(t)
 	return t, nil
 }
 
-// Digest identifies what texts become: SHA-256 over the rules' version and
-// the vocabulary, the same from either kind of file.
+func idOf(specials []special, text string) (int32, error) {
+	for _, s := range specials {
+		if s.Content == text {
+			return s.ID, nil
+		}
+	}
+	return 0, fmt.Errorf("tokenizer: the vocabulary has no %s", text)
+}
+
+// Digest identifies what texts become: SHA-256 over the rules' version, the
+// vocabulary and the special tokens, the same from any spelling of the files.
 func (t *Tokenizer) Digest() string { return t.digest }
 
-// Len returns the size of the vocabulary; ids are below it.
-func (t *Tokenizer) Len() int { return t.pieces.Len() }
+// Last returns the greatest id that there is.
+func (t *Tokenizer) Last() int32 { return t.last }
 
-// Pad returns the id that fills the rows of a batch of unequal texts.
+// Pad returns the id that fills the rows of a batch of unequal texts, -1 if
+// there is none.
 func (t *Tokenizer) Pad() int32 { return t.pad }
 
-// Append appends [CLS], the ids of text's tokens and [SEP] to dst, at most
-// limit ids in all, which must be 2 at least: as the reference truncates, the
-// last tokens of a long text are left out and [SEP] is kept.
+// Lowers reports whether capital letters are taken for small ones.
+func (t *Tokenizer) Lowers() bool { return t.lowers }
+
+// Append appends the ids of a text's tokens to dst, with the one before and
+// the one behind a text, at most limit ids in all, which must be 2 at least:
+// as the reference truncates, the last tokens of a long text are left out and
+// the one behind is kept.
 func (t *Tokenizer) Append(dst []int32, text string, limit int) []int32 {
-	start := len(dst)
-	dst = t.pieces.Append(append(dst, t.cls), text)
-	dst = dst[:min(len(dst), start+max(limit, 2)-1)]
-	return append(dst, t.sep)
+	dst = append(dst, t.open)
+	return append(t.pieces.AppendLimit(dst, text, limit-2), t.close)
 }

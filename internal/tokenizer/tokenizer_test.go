@@ -17,13 +17,12 @@ func asJSON(t testing.TB, change func(map[string]any)) []byte {
 	t.Helper()
 	vocab := map[string]any{}
 	var added []any
-	for i, token := range lines([]byte(vocabulary)) {
+	for i, token := range strings.Fields(vocabulary) {
 		vocab[token] = i
 		if i < 5 {
 			added = append(added, map[string]any{"id": i, "content": token, "special": true})
 		}
 	}
-	special := func(s string) any { return map[string]any{"SpecialToken": map[string]any{"id": s, "type_id": 0}} }
 	doc := map[string]any{
 		"version":       "1.0",
 		"truncation":    map[string]any{"max_length": 3},
@@ -31,7 +30,9 @@ func asJSON(t testing.TB, change func(map[string]any)) []byte {
 		"normalizer":    map[string]any{"type": "BertNormalizer", "lowercase": true, "strip_accents": nil, "clean_text": true, "handle_chinese_chars": true},
 		"pre_tokenizer": map[string]any{"type": "BertPreTokenizer"},
 		"post_processor": map[string]any{"type": "TemplateProcessing", "single": []any{
-			special("[CLS]"), map[string]any{"Sequence": map[string]any{"id": "A", "type_id": 0}}, special("[SEP]"),
+			part("[CLS]"), map[string]any{"Sequence": map[string]any{"id": "A", "type_id": 0}}, part("[SEP]"),
+		}, "special_tokens": map[string]any{
+			"[CLS]": map[string]any{"ids": []int{2}}, "[SEP]": map[string]any{"ids": []int{3}},
 		}},
 		"model": map[string]any{"type": "WordPiece", "unk_token": "[UNK]", "vocab": vocab, "max_input_chars_per_word": 100},
 	}
@@ -45,6 +46,10 @@ func asJSON(t testing.TB, change func(map[string]any)) []byte {
 	return b
 }
 
+func part(s string) any {
+	return map[string]any{"SpecialToken": map[string]any{"id": s, "type_id": 0}}
+}
+
 func write(t testing.TB, files map[string][]byte) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -56,7 +61,7 @@ func write(t testing.TB, files map[string][]byte) string {
 	return dir
 }
 
-func TestLoad(t *testing.T) {
+func TestFind(t *testing.T) {
 	dirs := map[string]string{
 		"json":      write(t, map[string][]byte{"tokenizer.json": asJSON(t, nil)}),
 		"vocab":     write(t, map[string][]byte{"vocab.txt": []byte(vocabulary)}),
@@ -66,7 +71,7 @@ func TestLoad(t *testing.T) {
 	}
 	digests := map[string]bool{}
 	for name, dir := range dirs {
-		tok, err := Load(dir)
+		tok, err := Find(dir)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -75,8 +80,8 @@ func TestLoad(t *testing.T) {
 		if got, want := tok.Append(nil, "Héllo worlds!", 16), []int32{2, 5, 6, 7, 8, 3}; !slices.Equal(got, want) {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}
-		if tok.Len() != 9 || tok.Pad() != 0 {
-			t.Errorf("%s: %d tokens, padding %d", name, tok.Len(), tok.Pad())
+		if tok.Last() != 8 || tok.Pad() != 0 || !tok.Lowers() {
+			t.Errorf("%s: last id %d, padding %d, lowers %t", name, tok.Last(), tok.Pad(), tok.Lowers())
 		}
 	}
 	if len(digests) != 1 {
@@ -85,11 +90,11 @@ func TestLoad(t *testing.T) {
 }
 
 func TestDigestFollowsTheVocabulary(t *testing.T) {
-	a, err := Load(write(t, map[string][]byte{"vocab.txt": []byte(vocabulary)}))
+	a, err := Find(write(t, map[string][]byte{"vocab.txt": []byte(vocabulary)}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := Load(write(t, map[string][]byte{"vocab.txt": []byte(strings.Replace(vocabulary, "hello\nworld", "world\nhello", 1))}))
+	b, err := Find(write(t, map[string][]byte{"vocab.txt": []byte(strings.Replace(vocabulary, "hello\nworld", "world\nhello", 1))}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +104,7 @@ func TestDigestFollowsTheVocabulary(t *testing.T) {
 }
 
 func TestAppendTruncates(t *testing.T) {
-	tok, err := Load(write(t, map[string][]byte{"vocab.txt": []byte(vocabulary)}))
+	tok, err := Find(write(t, map[string][]byte{"vocab.txt": []byte(vocabulary)}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,66 +131,70 @@ func TestOtherTokenizersAreRefused(t *testing.T) {
 			}
 		}
 	}
+	brackets := func(open, close string) any {
+		return map[string]any{"type": "BertProcessing", "cls": []any{open, 2}, "sep": []any{close, 3}}
+	}
 	for name, tc := range map[string]struct {
 		change func(map[string]any)
 		want   string
 	}{
-		"bpe":         {at("model")(map[string]any{"type": "BPE", "vocab": map[string]any{}}), `model "BPE"`},
-		"unigram":     {at("model")(map[string]any{"type": "Unigram", "vocab": []any{[]any{"<s>", 0.5}}}), `model "Unigram"`},
-		"cased":       {at("normalizer", "lowercase")(false), "keeps case"},
-		"accents":     {at("normalizer", "strip_accents")(false), "keeps accents"},
-		"normalizer":  {at("normalizer", "type")("NFKC"), "BertNormalizer"},
-		"none":        {at("normalizer")(nil), "BertNormalizer"},
-		"chinese":     {at("normalizer", "handle_chinese_chars")(false), "handle_chinese_chars"},
-		"whitespace":  {at("pre_tokenizer", "type")("Whitespace"), "BertPreTokenizer"},
-		"roberta":     {at("post_processor", "type")("RobertaProcessing"), "RobertaProcessing"},
-		"no brackets": {at("post_processor")(nil), "post-processor"},
-		"unknown":     {at("model", "unk_token")("<unk>"), "<unk>"},
-		"prefix":      {at("model", "continuing_subword_prefix")("@@"), "@@"},
-		"words":       {at("model", "max_input_chars_per_word")(200), "200"},
-		"gap":         {at("model", "vocab", "hello")(1 << 40), "not 0 to 8"},
-		"negative":    {at("model", "vocab", "hello")(-1), "not 0 to 8"},
-		"twice":       {at("model", "vocab", "hello")(6), "not 0 to 8"},
-		"added":       {at("added_tokens")([]any{map[string]any{"id": 5, "content": "hello"}}), `"hello"`},
-		"added id":    {at("added_tokens")([]any{map[string]any{"id": 1, "content": "[CLS]"}}), `"[CLS]"`},
+		"bpe":           {at("model", "type")("BPE"), `the normalizer "BertNormalizer" is not supported`},
+		"unigram":       {at("model")(map[string]any{"type": "Unigram", "vocab": []any{[]any{"<s>", 0.5}}}), `model "Unigram"`},
+		"no type":       {at("model")(map[string]any{"vocab": []any{[]any{"<s>", 0.5}}}), `model ""`},
+		"accents":       {at("normalizer", "strip_accents")(false), "do_lower_case true and strip_accents false"},
+		"normalizer":    {at("normalizer", "type")("NFKC"), "BertNormalizer"},
+		"none":          {at("normalizer")(nil), "BertNormalizer"},
+		"chinese":       {at("normalizer", "handle_chinese_chars")(false), "tokenize_chinese_chars"},
+		"control":       {at("normalizer", "clean_text")(false), "clean_text"},
+		"whitespace":    {at("pre_tokenizer", "type")("Whitespace"), "BertPreTokenizer"},
+		"no words":      {at("pre_tokenizer")(nil), "BertPreTokenizer"},
+		"post-process":  {at("post_processor", "type")("ByteLevel"), "post-processor ByteLevel"},
+		"no brackets":   {at("post_processor")(nil), "no post-processor"},
+		"bad brackets":  {at("post_processor")(map[string]any{"type": "BertProcessing", "cls": 7}), "post_processor"},
+		"one bracket":   {at("post_processor", "single")([]any{part("[CLS]"), map[string]any{"Sequence": map[string]any{"id": "A"}}}), "post-processor"},
+		"other bracket": {at("post_processor", "special_tokens", "[CLS]")(map[string]any{"ids": []int{4}}), "between [CLS] (4)"},
+		"two for one":   {at("post_processor", "special_tokens", "[CLS]")(map[string]any{"ids": []int{4, 4}}), "post-processor"},
+		"mask":          {at("post_processor")(brackets("[MASK]", "[SEP]")), "between [MASK] (2)"},
+		"mpnet":         {at("post_processor")(brackets("<s>", "</s>")), "the vocabulary has no <s>"},
+		"unknown":       {at("model", "unk_token")("hello"), `unknown token is "hello"`},
+		"prefix":        {at("model", "continuing_subword_prefix")("@@"), "the prefix ##"},
+		"words":         {at("model", "max_input_chars_per_word")(200), "at most 100 characters"},
+		"huge":          {at("model", "vocab", "hello")(1 << 40), "cannot unmarshal"},
+		"gap":           {at("model", "vocab", "hello")(1 << 20), "beyond the 9 tokens"},
+		"negative":      {at("model", "vocab", "hello")(-1), "beyond the 9 tokens"},
+		"twice":         {at("model", "vocab", "hello")(6), "there twice"},
+		"added":         {at("added_tokens")([]any{map[string]any{"id": 5, "content": "hello", "single_word": true}}), `"hello"`},
+		"added twice":   {at("added_tokens")([]any{map[string]any{"id": 5, "content": "x"}, map[string]any{"id": 6, "content": "x"}}), "the ids 5 and 6"},
 	} {
-		_, err := Load(write(t, map[string][]byte{"tokenizer.json": asJSON(t, tc.change)}))
-		if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "tokenizer.json") {
+		_, err := Find(write(t, map[string][]byte{"tokenizer.json": asJSON(t, tc.change)}))
+		if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.HasPrefix(err.Error(), "tokenizer: ") {
 			t.Errorf("%s: error %v, want one with %q", name, err, tc.want)
 		}
 	}
-	for name, files := range map[string]map[string][]byte{
-		"cased":   {"vocab.txt": []byte(vocabulary), "tokenizer_config.json": []byte(`{"do_lower_case": false}`)},
-		"class":   {"vocab.txt": []byte(vocabulary), "tokenizer_config.json": []byte(`{"tokenizer_class": "RobertaTokenizer"}`)},
-		"no cls":  {"vocab.txt": []byte("[UNK]\n[PAD]\n[SEP]\nhello\n")},
-		"no unk":  {"vocab.txt": []byte("[CLS]\n[PAD]\n[SEP]\nhello\n")},
-		"blank":   {"vocab.txt": []byte("[UNK]\n\n[PAD]\n[CLS]\n[SEP]")},
-		"nothing": {"vocab.txt": nil},
-		"cut":     {"tokenizer.json": asJSON(t, nil)[:200]},
+	for name, tc := range map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"class":     {map[string]string{"vocab.txt": vocabulary, "tokenizer_config.json": `{"tokenizer_class": "XLNetTokenizer"}`}, "the class XLNetTokenizer"},
+		"roberta":   {map[string]string{"vocab.txt": vocabulary, "tokenizer_config.json": `{"tokenizer_class": "RobertaTokenizer"}`}, "no vocab.json"},
+		"no class":  {map[string]string{"vocab.json": `{}`, "merges.txt": ""}, "no vocab.txt"},
+		"no pad":    {map[string]string{"vocab.txt": "[UNK]\n[CLS]\n[SEP]\nhello\n"}, "no [PAD]"},
+		"no cls":    {map[string]string{"vocab.txt": "[UNK]\n[PAD]\n[SEP]\nhello\n"}, "no [CLS]"},
+		"no unk":    {map[string]string{"vocab.txt": "[CLS]\n[PAD]\n[SEP]\nhello\n"}, "no [UNK]"},
+		"blank":     {map[string]string{"vocab.txt": "[UNK]\n\n[PAD]\n[CLS]\n[SEP]"}, "token 1 is empty"},
+		"nothing":   {map[string]string{"vocab.txt": ""}, "no [UNK]"},
+		"cut":       {map[string]string{"tokenizer.json": string(asJSON(t, nil)[:200])}, "tokenizer.json: unexpected end"},
+		"directory": {nil, ErrNone.Error()},
 	} {
-		if _, err := Load(write(t, files)); err == nil {
-			t.Errorf("%s: no error", name)
+		files := map[string][]byte{}
+		for file, content := range tc.files {
+			files[file] = []byte(content)
+		}
+		if _, err := Find(write(t, files)); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: error %v, want one with %q", name, err, tc.want)
 		}
 	}
-	if _, err := Load(t.TempDir()); !errors.Is(err, ErrNone) {
+	if _, err := Find(t.TempDir()); !errors.Is(err, ErrNone) {
 		t.Errorf("an empty directory: %v", err)
 	}
-}
-
-func FuzzParse(f *testing.F) {
-	f.Add(asJSON(f, nil))
-	f.Add([]byte(`{"model":{"type":"WordPiece","vocab":{"a":0}}}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		vocab, err := parse(data)
-		if err != nil {
-			return
-		}
-		if tok, err := build(vocab); err == nil {
-			for _, id := range tok.Append(nil, "Hello [MASK] world", 8) {
-				if id < 0 || int(id) >= tok.Len() {
-					t.Errorf("id %d of %d", id, tok.Len())
-				}
-			}
-		}
-	})
 }

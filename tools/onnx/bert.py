@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Turns a BERT of a sentence-transformers directory into one ONNX graph.
+"""Turns a BERT or RoBERTa of a sentence-transformers directory into one ONNX graph.
 
     bert.py MODEL_DIR OUT_DIR [--float16] [--hidden]
 
@@ -26,8 +26,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 DTYPES = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
-BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json",
-          "sentence_bert_config.json")
+BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
+          "special_tokens_map.json", "sentence_bert_config.json", "sentence_roberta_config.json")
 
 
 def read_safetensors(path):
@@ -88,11 +88,22 @@ class Graph:
         return self.op("Mul", self.op("Mul", x, self.op("Add", self.op("Erf", self.op("Div", x, root)), one)), half)
 
 
+def positions_of(g, config):
+    """The embeddings of the tokens' positions."""
+    table = g.weight("embeddings.position_embeddings.weight")
+    if config["model_type"] == "bert":
+        return g.op("Slice", table, g.ints(0), g.op("Slice", g.op("Shape", "input_ids"), g.ints(1), g.ints(2)), g.ints(0))
+    # Those of RoBERTa count the tokens that are no padding, from behind its position on.
+    padding = g.ints(config["pad_token_id"])
+    token = g.op("Cast", g.op("Not", g.op("Equal", "input_ids", padding)), to=TensorProto.INT64)
+    count = g.op("CumSum", token, g.ints(1))
+    return g.op("Gather", table, g.op("Add", g.op("Mul", count, token), padding))
+
+
 def hidden_states(g, config):
     """The last layer's output for every token."""
     dim, heads, eps = config["hidden_size"], config["num_attention_heads"], config["layer_norm_eps"]
-    positions = g.op("Slice", g.weight("embeddings.position_embeddings.weight"), g.ints(0),
-                     g.op("Slice", g.op("Shape", "input_ids"), g.ints(1), g.ints(2)), g.ints(0))
+    positions = positions_of(g, config)
     x = g.op("Add", g.op("Gather", g.weight("embeddings.word_embeddings.weight"), "input_ids"), positions)
     x = g.op("Add", x, g.constant("token_type_0", g.weights["embeddings.token_type_embeddings.weight"][0]))
     x = g.norm(x, "embeddings.LayerNorm", eps)
@@ -139,7 +150,8 @@ def modules(source):
         kind = m["type"].rsplit(".", 1)[-1]
         if kind == "Pooling":
             c = read_json(source / m["path"] / "config.json")
-            modes = [k for k in ("cls_token", "max_tokens", "mean_tokens") if c.get("pooling_mode_" + k)]
+            modes = [k for k in ("cls_token", "max_tokens", "mean_tokens")
+                     if c.get("pooling_mode_" + k) or c.get("pooling_mode") == k.split("_")[0]]
             if len(modes) != 1 or any(c.get("pooling_mode_" + k) for k in ("mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")):
                 sys.exit(f"{source}: the pooling is none of cls, max and mean")
             pooling = modes[0].split("_")[0]
@@ -153,24 +165,25 @@ def modules(source):
 def build(source, half=False, hidden=False):
     """Returns the ONNX model of a sentence-transformers directory."""
     config = read_json(source / "config.json")
-    if config.get("model_type") != "bert" or config.get("position_embedding_type", "absolute") != "absolute" \
+    kind = config.get("model_type")
+    if kind not in ("bert", "roberta") or config.get("position_embedding_type", "absolute") != "absolute" \
             or config["hidden_act"] not in ("gelu", "relu"):
-        sys.exit(f"{source}: not a BERT with absolute positions and GELU or ReLU")
-    weights = {n.removeprefix("bert."): w for n, w in read_safetensors(source / "model.safetensors").items()}
+        sys.exit(f"{source}: not a BERT or RoBERTa with absolute positions and GELU or ReLU")
+    weights = {n.removeprefix(kind + "."): w for n, w in read_safetensors(source / "model.safetensors").items()}
     pooling, normalize = modules(source)
     g = Graph(weights, np.float16 if half else np.float32)
     x = hidden_states(g, config)
-    kind, dim = (TensorProto.FLOAT16 if half else TensorProto.FLOAT), config["hidden_size"]
+    elem, dim = (TensorProto.FLOAT16 if half else TensorProto.FLOAT), config["hidden_size"]
     if hidden:
         output, shape = "last_hidden_state", ["batch", "sequence", dim]
     else:
         output, shape = "sentence_embedding", ["batch", dim]
-        x = g.op("Cast", pooled(g, x, pooling, normalize), to=kind)
+        x = g.op("Cast", pooled(g, x, pooling, normalize), to=elem)
     g.nodes.append(helper.make_node("Identity", [x], [output], name=output))
     graph = helper.make_graph(
         g.nodes, "bert",
         [helper.make_tensor_value_info(n, TensorProto.INT64, ["batch", "sequence"]) for n in ("input_ids", "attention_mask")],
-        [helper.make_tensor_value_info(output, kind, shape)], g.initializers)
+        [helper.make_tensor_value_info(output, elem, shape)], g.initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], producer_name="permafrost tools/onnx")
     model.ir_version = 8
     onnx.checker.check_model(model)

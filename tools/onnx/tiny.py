@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the tiny BERT models of encode/onnx/testdata, and what they must give.
+"""Writes the tiny text models of encode/onnx/testdata, and what they must give.
 
-    tiny.py OUT_DIR
+    tiny.py OUT_DIR [roberta]
 
 Needs onnx and sentence-transformers, which computes the reference: a model
 with random weights from a fixed seed, loaded by it from a directory like any
@@ -14,6 +14,8 @@ other. Each variant of the graph lies in a folder of its own:
     fixed    as tiny, of 3 rows of 12 tokens, int32 inputs and token_type_ids
     external as tiny, with the weights in a file of their own
     slow     a loop that takes minutes, to be cancelled
+    roberta  of encode/bert/testdata/roberta, where its reference is too; with
+             the argument roberta it alone is written, which needs onnx alone
 """
 import json
 import os
@@ -147,8 +149,21 @@ def slow(turns=100_000_000):
     return model
 
 
+def write_roberta(target):
+    """A RoBERTa, with a byte-level BPE tokenizer."""
+    source = pathlib.Path(__file__).parents[2] / "encode/bert/testdata/roberta"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    onnx.save(bert.build(source), target / "model.onnx")
+    for f in ("config.json", "tokenizer.json", "tokenizer_config.json", "sentence_bert_config.json"):
+        shutil.copyfile(source / f, target / f)
+
+
 def main():
     out = pathlib.Path(sys.argv[1])
+    write_roberta(out / "roberta")
+    if sys.argv[2:] == ["roberta"]:
+        return
     with tempfile.TemporaryDirectory() as tmp:
         source = pathlib.Path(tmp) / "tiny"
         write_directory(source)

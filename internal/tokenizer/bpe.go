@@ -1,4 +1,4 @@
-package bert
+package tokenizer
 
 import (
 	"encoding/json"
@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/permafrost-ml/permafrost/internal/bounded"
 	"github.com/permafrost-ml/permafrost/internal/bytebpe"
 )
 
@@ -43,7 +44,7 @@ func (p *mergedPair) parse(text string) error {
 }
 
 // byteLevel makes t a byte-level BPE tokenizer, and lists its special tokens.
-func (s *tokenizerSettings) byteLevel(t *tokenizer, folder string, names roles) ([]special, error) {
+func (s *settings) byteLevel(t *Tokenizer, d digest, dir string, names roles) ([]special, error) {
 	o := bytebpe.Options{}
 	if s.isFile {
 		m := &s.file.Model
@@ -66,7 +67,7 @@ func (s *tokenizerSettings) byteLevel(t *tokenizer, folder string, names roles) 
 		for _, p := range m.Merges {
 			o.Merges = append(o.Merges, p)
 		}
-	} else if err := readMerges(folder, &o); err != nil {
+	} else if err := readMerges(dir, &o); err != nil {
 		return nil, err
 	}
 	set(&o.PrefixSpace, s.config.PrefixSpace)
@@ -86,20 +87,21 @@ func (s *tokenizerSettings) byteLevel(t *tokenizer, folder string, names roles) 
 		}
 		t.last = max(t.last, id)
 	}
+	d.byteLevel(o)
 	t.pieces, err = bytebpe.New(o)
 	return specials, err
 }
 
 // readMerges reads vocab.json and merges.txt.
-func readMerges(folder string, o *bytebpe.Options) error {
-	there, err := readJSON(filepath.Join(folder, "vocab.json"), maxTokenizer, &o.Vocab)
+func readMerges(dir string, o *bytebpe.Options) error {
+	there, err := bounded.JSON(filepath.Join(dir, "vocab.json"), MaxFile, &o.Vocab)
 	if err != nil {
 		return err
 	}
 	if !there {
 		return errors.New("there is no tokenizer.json, and no vocab.json")
 	}
-	b, err := readBounded(filepath.Join(folder, "merges.txt"), maxTokenizer)
+	b, err := bounded.Read(filepath.Join(dir, "merges.txt"), MaxFile)
 	if err != nil {
 		return err
 	}

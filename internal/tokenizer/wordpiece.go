@@ -1,4 +1,4 @@
-package bert
+package tokenizer
 
 import (
 	"encoding/json"
@@ -8,16 +8,17 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/permafrost-ml/permafrost/internal/bounded"
 	"github.com/permafrost-ml/permafrost/internal/wordpiece"
 )
 
 // wordPiece makes t a WordPiece tokenizer, and lists its special tokens.
-func (s *tokenizerSettings) wordPiece(t *tokenizer, folder string, names roles) ([]special, error) {
+func (s *settings) wordPiece(t *Tokenizer, d digest, dir string, names roles) ([]special, error) {
 	cased, err := s.cased()
 	if err != nil {
 		return nil, err
 	}
-	vocab, err := s.vocabulary(folder)
+	vocab, err := s.vocabulary(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -34,13 +35,15 @@ func (s *tokenizerSettings) wordPiece(t *tokenizer, folder string, names roles) 
 		o.Specials = append(o.Specials, wordpiece.Special{Text: sp.Content, ID: sp.ID})
 	}
 	t.last = int32(len(vocab)) - 1
+	t.lowers = !cased
+	d.wordPiece(vocab, o)
 	t.pieces, err = wordpiece.NewWith(vocab, o)
 	return specials, err
 }
 
 // cased checks the settings of a WordPiece tokenizer, and reports whether it
 // keeps case and accents.
-func (s *tokenizerSettings) cased() (bool, error) {
+func (s *settings) cased() (bool, error) {
 	lower, chinese, basic, strip := true, true, true, (*bool)(nil)
 	if s.isFile {
 		m := &s.file.Model
@@ -81,7 +84,7 @@ func (s *tokenizerSettings) cased() (bool, error) {
 }
 
 // vocabulary lists the tokens by id.
-func (s *tokenizerSettings) vocabulary(folder string) ([]string, error) {
+func (s *settings) vocabulary(dir string) ([]string, error) {
 	if s.isFile {
 		var ids map[string]int32
 		if err := json.Unmarshal(s.file.Model.Vocab, &ids); err != nil {
@@ -96,7 +99,7 @@ func (s *tokenizerSettings) vocabulary(folder string) ([]string, error) {
 		}
 		return vocab, nil
 	}
-	b, err := readBounded(filepath.Join(folder, "vocab.txt"), maxTokenizer)
+	b, err := bounded.Read(filepath.Join(dir, "vocab.txt"), MaxFile)
 	if err != nil {
 		return nil, fmt.Errorf("there is no tokenizer.json, and no vocab.txt: %w", err)
 	}

@@ -1,4 +1,4 @@
-package bert
+package tokenizer
 
 import (
 	"encoding/json"
@@ -7,23 +7,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/permafrost-ml/permafrost/internal/bounded"
 )
-
-// tokenizer turns a text into ids, with one id before and one behind.
-type tokenizer struct {
-	pieces interface {
-		// AppendLimit appends the first limit ids of a text.
-		AppendLimit(dst []int32, text string, limit int) []int32
-	}
-	open, close int32
-	last        int32 // the greatest id
-}
-
-// append appends a text's sequence of at most limit ids.
-func (t *tokenizer) append(dst []int32, text string, limit int) []int32 {
-	dst = append(dst, t.open)
-	return append(t.pieces.AppendLimit(dst, text, limit-2), t.close)
-}
 
 // namedToken is a special token in a config: a text, or an object.
 type namedToken struct{ addedToken }
@@ -80,13 +66,15 @@ type tokenizerFile struct {
 		StripAccents *bool  `json:"strip_accents"`
 		Lower        *bool  `json:"lowercase"`
 	} `json:"normalizer"`
-	PreTokenizer *struct {
+	PostProcessor json.RawMessage `json:"post_processor"`
+	PreTokenizer  *struct {
 		Type        string `json:"type"`
 		PrefixSpace *bool  `json:"add_prefix_space"`
 		Pattern     *bool  `json:"use_regex"`
 	} `json:"pre_tokenizer"`
 	Model struct {
 		Type         string          `json:"type"`
+		Unknown      string          `json:"unk_token"`
 		Prefix       *string         `json:"continuing_subword_prefix"`
 		Suffix       *string         `json:"end_of_word_suffix"`
 		MaxChars     *int            `json:"max_input_chars_per_word"`
@@ -96,13 +84,17 @@ type tokenizerFile struct {
 	} `json:"model"`
 }
 
-// tokenizerFiles are the files that decide tokens, as far as there are any.
-var tokenizerFiles = []string{
+// Files are the files that decide tokens, as far as there are any.
+var Files = []string{
 	"tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
 }
 
+// MaxFile is how large a file of a tokenizer may be: those of BERT are below
+// 1 MB, the largest vocabularies in use about 20 MB.
+const MaxFile = 64 << 20
+
 // settings are what the files of a tokenizer say.
-type tokenizerSettings struct {
+type settings struct {
 	file   tokenizerFile
 	config tokenizerConfig
 	isFile bool // there is a tokenizer.json
@@ -111,16 +103,16 @@ type tokenizerSettings struct {
 // readSettings reads the files of a tokenizer, but no vocabularies of their
 // own. Where the files differ, tokenizer_config.json wins, as in the
 // reference.
-func readSettings(folder string) (*tokenizerSettings, error) {
-	s := &tokenizerSettings{}
+func readSettings(dir string) (*settings, error) {
+	s := &settings{}
 	var err error
-	if s.isFile, err = readJSON(filepath.Join(folder, "tokenizer.json"), maxTokenizer, &s.file); err != nil {
+	if s.isFile, err = bounded.JSON(filepath.Join(dir, "tokenizer.json"), MaxFile, &s.file); err != nil {
 		return nil, err
 	}
-	if _, err = readJSON(filepath.Join(folder, "special_tokens_map.json"), maxTokenizer, &s.config.namedTokens); err != nil {
+	if _, err = bounded.JSON(filepath.Join(dir, "special_tokens_map.json"), MaxFile, &s.config.namedTokens); err != nil {
 		return nil, err
 	}
-	if _, err = readJSON(filepath.Join(folder, "tokenizer_config.json"), maxTokenizer, &s.config); err != nil {
+	if _, err = bounded.JSON(filepath.Join(dir, "tokenizer_config.json"), MaxFile, &s.config); err != nil {
 		return nil, err
 	}
 	switch {
@@ -138,17 +130,14 @@ func set[T any](dst *T, v *T) {
 	}
 }
 
-// readTokenizer makes the tokenizer of a transformer's folder.
-func readTokenizer(folder string, fam family) (*tokenizer, error) {
-	s, err := readSettings(folder)
-	if err != nil {
-		return nil, err
-	}
+// names are the special tokens that have a role: the kind's own, unless the
+// files name others.
+func (s *settings) names(kind Kind) roles {
 	names := namesOf("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]")
-	switch {
-	case fam.byteLevel:
+	switch kind {
+	case RoBERTa:
 		names = namesOf("<unk>", "<s>", "</s>", "<pad>", "<mask>")
-	case fam.relative:
+	case MPNet:
 		names = namesOf("[UNK]", "<s>", "</s>", "<pad>", "<mask>")
 	}
 	for i, token := range []*namedToken{s.config.Unknown, s.config.CLS, s.config.SEP, s.config.Pad, s.config.Mask} {
@@ -156,33 +145,7 @@ func readTokenizer(folder string, fam family) (*tokenizer, error) {
 			names[i] = token.addedToken
 		}
 	}
-	t := &tokenizer{}
-	var specials []special
-	if fam.byteLevel {
-		specials, err = s.byteLevel(t, folder, names)
-	} else {
-		specials, err = s.wordPiece(t, folder, names)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("tokenizer: %w", err)
-	}
-	for _, sp := range specials {
-		t.last = max(t.last, sp.ID)
-	}
-	if t.open, err = idOf(specials, names[roleCLS].Content); err != nil {
-		return nil, err
-	}
-	t.close, err = idOf(specials, names[roleSEP].Content)
-	return t, err
-}
-
-func idOf(specials []special, text string) (int32, error) {
-	for _, s := range specials {
-		if s.Content == text {
-			return s.ID, nil
-		}
-	}
-	return 0, fmt.Errorf("tokenizer: the vocabulary has no %s", text)
+	return names
 }
 
 // roles are the special tokens that have a role: for the unknown, before and
@@ -193,6 +156,7 @@ const (
 	roleUnknown = iota
 	roleCLS
 	roleSEP
+	rolePad
 )
 
 func namesOf(texts ...string) (r roles) {
@@ -211,7 +175,7 @@ type special struct {
 
 // specials lists the special tokens: those that have a role, which find looks
 // up in the vocabulary, and those that the files add to it.
-func (s *tokenizerSettings) specials(names roles, find func(text string) (int32, bool)) ([]special, error) {
+func (s *settings) specials(names roles, find func(text string) (int32, bool)) ([]special, error) {
 	found := map[string]special{}
 	add := func(a addedToken, id int32) error {
 		if a.SingleWord || a.Normalized && !a.Special {
