@@ -104,7 +104,8 @@ func TestWorkersShareWeights(t *testing.T) {
 }
 
 // TestAllocatesNothing leaves out what a byte-level tokenizer copies: texts
-// that are no UTF-8, and a space before each text.
+// that are no UTF-8, and a space before each text. Its pool of words drops some
+// under the race detector.
 func TestAllocatesNothing(t *testing.T) {
 	inputs := slices.DeleteFunc(readTexts(t, "testdata/texts.json"), func(in encode.Input) bool { return !utf8.ValidString(in.Text()) })
 	for _, name := range tiny {
@@ -116,7 +117,7 @@ func TestAllocatesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 		})
-		if n != 0 && name != "roberta-prefix" {
+		if n != 0 && name != "roberta-prefix" && !(raceEnabled && name == "roberta") {
 			t.Errorf("%s: %v allocations, want 0", name, n)
 		}
 	}
