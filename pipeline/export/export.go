@@ -74,6 +74,9 @@ type Options struct {
 	// Parquet and in a record batch of Arrow. Default: as many as make about
 	// 16 MiB, at most 65,536.
 	BatchRows int
+	// FileRows is the number of rows in a file of a folder. Default: as many as
+	// make about 512 MiB.
+	FileRows int64
 	// OnProgress is called now and then with the rows done, of a total.
 	// Default: none.
 	OnProgress func(rows, total int64)
@@ -184,8 +187,8 @@ func newPlan(c *cachesink.Cache, opts Options) (*plan, error) {
 	if !slices.Contains(Formats(), opts.Format) {
 		return bad("there is no format %q, but %q", opts.Format, Formats())
 	}
-	if opts.BatchRows < 0 {
-		return bad("batches of %d rows", opts.BatchRows)
+	if opts.BatchRows < 0 || opts.FileRows < 0 {
+		return bad("batches of %d rows, files of %d", opts.BatchRows, opts.FileRows)
 	}
 	if len(opts.Splits) == 0 {
 		if opts.Encoder == "" {

@@ -401,6 +401,13 @@ func TestObjects(t *testing.T) {
 			if int64(len(want["id"])) != e.Rows() || len(e.Shards) < 2 {
 				t.Fatalf("%d objects of %d", len(want["id"]), e.Rows())
 			}
+			train := content(t, c, newest(t, c, "train"))
+			for row, id := range train[e.Name+"_id"] {
+				at := slices.Index(want["id"], id)
+				if at < 0 || fmt.Sprint(want["embedding"][at]) != fmt.Sprint(train[e.Name][row]) {
+					t.Errorf("encoder %s, object %x: object %d has another embedding than row %d", e.Name, id, at, row)
+				}
+			}
 			for _, batch := range []int{0, 1, 2} {
 				opts := export.Options{Encoder: e.Name, BatchRows: batch, Format: export.Parquet}
 				same(t, "parquet", readParquet(t, write(t, c, opts), batch), want)
@@ -437,13 +444,13 @@ func TestFolder(t *testing.T) {
 	}
 	want := `---
 configs:
-- config_name: train
+- config_name: "train"
   data_files:
-  - split: train
+  - split: "train"
     path: data/train-*-of-*.parquet
-- config_name: val
+- config_name: "val"
   data_files:
-  - split: val
+  - split: "val"
     path: data/val-*-of-*.parquet
 ---
 `
@@ -492,6 +499,50 @@ configs:
 		}
 	}
 	entries(t, filepath.Dir(dir), "set")
+}
+
+// TestFolderOfManyFiles cuts rows into files at other places than the cache
+// has its shards and record batches.
+func TestFolderOfManyFiles(t *testing.T) {
+	for _, objects := range []bool{false, true} {
+		for fileRows := range int64(5) {
+			c := open(t, goldenCaches[1])
+			opts := export.Options{Format: export.HF, Encoder: "plain", FileRows: fileRows, BatchRows: 2}
+			if !objects {
+				opts.Splits = []*cachesink.Split{newest(t, c, "train")}
+			}
+			dir := filepath.Join(t.TempDir(), "set")
+			res, err := export.File(t.Context(), c, opts, dir, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []any
+			column, rows := "plain", int64(0)
+			if objects {
+				column = "embedding"
+			}
+			for _, f := range res.Files[:len(res.Files)-1] {
+				b, err := os.ReadFile(f.Path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				part := readParquet(t, b, 2)[column]
+				if int64(len(part)) != f.Rows || fileRows > 0 && f.Rows > fileRows {
+					t.Errorf("%s has %d rows, said to be %d", f.Path, len(part), f.Rows)
+				}
+				rows += f.Rows
+				got = append(got, part...)
+			}
+			if n := int64(len(res.Files) - 1); fileRows > 0 && n != (rows+fileRows-1)/fileRows || rows != res.Rows {
+				t.Errorf("%d files of %d rows for %d", n, fileRows, rows)
+			}
+			opts.Format = export.NPY
+			want := write(t, c, opts)
+			if !bytes.HasSuffix(want, bits(flat(got))) || len(flat(got)) != int(rows)*2 {
+				t.Errorf("files of %d rows, objects %v: other values", fileRows, objects)
+			}
+		}
+	}
 }
 
 // entries holds a folder to the names in it, hidden ones too.

@@ -74,11 +74,10 @@ func (p *plan) folderPart(ctx context.Context, open *opener, of part, tmp, dir s
 		return nil, err
 	}
 	defer t.release()
-	row := int64(plainBytes)
-	for _, v := range t.vectors {
-		row += int64(4 * v.dim)
+	perFile := p.opts.FileRows
+	if perFile == 0 {
+		perFile = max(folderFile/t.rowBytes(), 1)
 	}
-	perFile := max(folderFile/row, 1)
 	files := (t.rows + perFile - 1) / perFile
 	for i := range files {
 		name := path.Join(dataDir, fmt.Sprintf("%s-%05d-of-%05d.parquet", of.name(), i, files))
@@ -116,9 +115,9 @@ func (p *plan) card(schemas []*arrow.Schema) []byte {
 			if !alike {
 				name = of.name()
 			}
-			fmt.Fprintf(&b, "- config_name: %s\n  data_files:\n", name)
+			fmt.Fprintf(&b, "- config_name: %q\n  data_files:\n", name)
 		}
-		fmt.Fprintf(&b, "  - split: %s\n    path: %s/%s-*-of-*.parquet\n", of.name(), dataDir, of.name())
+		fmt.Fprintf(&b, "  - split: %q\n    path: %s/%s-*-of-*.parquet\n", of.name(), dataDir, of.name())
 	}
 	b.WriteString("---\n" + cardMark + "\n\n# Embeddings\n\nExported from a Permafrost cache.\n\n| what | rows | fingerprint |\n|---|---|---|\n")
 	seen := map[string]bool{}

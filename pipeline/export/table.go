@@ -76,13 +76,18 @@ func (o *opener) table(ctx context.Context, of part) (*table, error) {
 		return nil, err
 	}
 	if t.batch = int64(o.p.opts.BatchRows); t.batch == 0 {
-		row := plainBytes
-		for _, v := range t.vectors {
-			row += 4 * v.dim
-		}
-		t.batch = min(max(int64(batchBytes/row), 1), maxBatchRows)
+		t.batch = min(max(batchBytes/t.rowBytes(), 1), maxBatchRows)
 	}
 	return t, nil
+}
+
+// rowBytes is about what a row takes.
+func (t *table) rowBytes() int64 {
+	n := int64(plainBytes)
+	for _, v := range t.vectors {
+		n += 4 * int64(v.dim)
+	}
+	return n
 }
 
 // read loads a split, without the embeddings that are not exported.
