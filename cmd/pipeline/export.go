@@ -70,7 +70,7 @@ standard output, with --output -, can be left cut.`,
 	f.StringVar(&flags.split, "split", "", "the `SPLIT` to export: its name or folder (default: the only one)")
 	f.StringVar(&flags.Encoder, "encoder", "", "leave out all encoders but `NAME`")
 	f.StringVar(&flags.Side, "side", "", "leave out all sides of pairs but this `SIDE`, a or b")
-	f.IntVar(&flags.BatchRows, "batch-rows", 0, "rows in memory at once, and in a row group or record batch, `N` (default: of about 16 MiB)")
+	f.IntVar(&flags.BatchRows, "batch-rows", 0, "rows read at a time, and in a row group or record batch, `N` (default: of about 16 MiB)")
 	f.BoolVar(&flags.force, "force", false, "replace what is there")
 	return cmd
 }

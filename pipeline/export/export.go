@@ -17,7 +17,7 @@
 // fingerprint of every encoder (permafrost.fingerprint.E).
 //
 // A split's columns and the embeddings of its encoders are held in memory, as
-// for a replay; objects are streamed. Beyond that an export holds a batch.
+// for a replay; objects are streamed. Beyond that an export holds a few batches.
 package export
 
 import (
@@ -70,7 +70,7 @@ type Options struct {
 	Encoder string
 	// Side leaves out the other side of pairs: "a" or "b". Default: both.
 	Side string
-	// BatchRows is the number of rows in memory at once, in a row group of
+	// BatchRows is the number of rows read at a time, in a row group of
 	// Parquet and in a record batch of Arrow. Default: as many as make about
 	// 16 MiB, at most 65,536.
 	BatchRows int

@@ -54,6 +54,8 @@ def read_cache(cache, split, sides):
     t = pa.concat_tables([ipc.open_file(str(cache / f["file"])).read_all() for f in s["files"]])
     vectors, objects = {}, {}
     for e in s["encoders"]:
+        if "folder" not in e:
+            continue  # not cached
         enc = next(x for x in m["encoders"] if x["folder"] == e["folder"])
         u = pa.concat_tables([ipc.open_file(str(cache / f["file"])).read_all() for f in enc["shards"]])
         x = u["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(u), -1).astype(np.float32)
@@ -79,7 +81,23 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as tmp:
                 check(pipeline, pathlib.Path(tmp), CONFIG % (sample, first, second), plain, sides)
             print(f"{kind:5} first {first:7} second {second:7} every reader gives the bits of the cache")
+    with tempfile.TemporaryDirectory() as tmp:
+        mixed(pipeline, pathlib.Path(tmp))
+    print("a cache of groups and pairs is a data set of two configurations")
     print(", ".join(f"{m.__name__} {m.__version__}" for m in (pa, duckdb, pl, np, safetensors, datasets)))
+
+
+def mixed(pipeline, dir):
+    """The golden cache's splits differ in their columns, so each is a configuration."""
+    golden = pathlib.Path(__file__).resolve().parents[2] / "cachesink/testdata/golden/v1"
+    subprocess.run([pipeline, "export", golden, "--format", "hf", "-o", dir / "hf", "--progress", "none"], check=True, stdout=subprocess.DEVNULL)
+    for split, sides in (("train", [""]), ("val", ["_a", "_b"])):
+        ds = datasets.load_dataset(str(dir / "hf"), split, cache_dir=str(dir / "hf-cache"))
+        t, vectors, _, _ = read_cache(golden, split, sides)
+        assert list(ds) == [split] and len(ds[split]) == len(t), ds
+        ds.set_format("numpy")
+        for name, x in vectors.items():
+            same("datasets", np.stack(list(ds[split][name])), x)
 
 
 def check(pipeline, dir, config, plain, sides):
