@@ -1,5 +1,6 @@
 // Package sink holds the other ends of the dataflow: stages that take record
-// batches out of it, as JSON lines, as an Arrow IPC stream, or to a function.
+// batches out of it, as JSON lines, as an Arrow IPC stream, as a Parquet file,
+// or to a function.
 // The end that keeps them for replay is package cachesink.
 //
 //	recs := encode.Stage(g, objects, "minilm", model, encode.StageOptions{})

@@ -104,6 +104,7 @@ func (f *failing) Write(b []byte) (int, error) {
 func TestFailures(t *testing.T) {
 	sinks := map[string]func(g *stage.Group, in stage.Stream[arrow.Record]){
 		"Arrow stream": func(g *stage.Group, in stage.Stream[arrow.Record]) { sink.ArrowStream(g, in, &failing{2000}) },
+		"Parquet":      func(g *stage.Group, in stage.Stream[arrow.Record]) { sink.Parquet(g, in, &failing{2000}) },
 		"JSON lines":   func(g *stage.Group, in stage.Stream[arrow.Record]) { sink.JSONL(g, in, &failing{2000}) },
 		"count": func(g *stage.Group, in stage.Stream[arrow.Record]) {
 			n := 0

@@ -12,6 +12,7 @@ import (
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/internal/models"
 	"github.com/permafrost-ml/permafrost/pipeline"
+	"github.com/permafrost-ml/permafrost/pipeline/export"
 	"github.com/permafrost-ml/permafrost/source"
 )
 
@@ -144,7 +145,11 @@ func classify(ctx context.Context, err error) failure {
 		return is("key_conflict", exitFailed, "cache.key_extractors must tell different objects apart")
 	case errors.Is(err, errNoCache):
 		return is("no_cache", exitFailed, "`pipeline fill CONFIG` makes it")
-	case errors.Is(err, errExists):
+	case errors.Is(err, export.ErrOptions):
+		return is("usage", exitUsage, "`pipeline help export` says what each format holds")
+	case errors.Is(err, export.ErrNotOurs):
+		return is("output_not_ours", exitFailed, "name an empty folder, or a new one")
+	case errors.Is(err, errExists), errors.Is(err, export.ErrExists):
 		return is("exists", exitFailed, "--force overwrites it")
 	case errors.As(err, &row):
 		return is("bad_row", exitFailed, "--on-error skip or --on-error quarantine goes on without bad rows")

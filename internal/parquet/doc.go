@@ -1,5 +1,5 @@
 // Package parquet reads Parquet files, one column chunk at a time and one page
-// at a time, whatever their bytes are.
+// at a time, whatever their bytes are, and writes simple ones: see [Writer].
 //
 // [Open] reads the footer; a [Node] is a column or a group of columns of its
 // schema; a [Column] gives the cells of one leaf in one row group: values with

@@ -54,8 +54,28 @@ type entry struct {
 // Write writes tensors in the order of their names, so that equal tensors
 // give equal bytes. metadata may be nil.
 func Write(w io.Writer, tensors []Tensor, metadata map[string]string) error {
-	tensors = slices.Clone(tensors)
-	slices.SortFunc(tensors, func(a, b Tensor) int { return strings.Compare(a.Name, b.Name) })
+	tensors = byName(tensors)
+	for _, t := range tensors {
+		if n, err := values(t.Shape); err != nil || n != int64(len(t.Data)) {
+			return fmt.Errorf("tensor %q of shape %v has %d values", t.Name, t.Shape, len(t.Data))
+		}
+	}
+	if err := WriteHeader(w, tensors, metadata); err != nil {
+		return err
+	}
+	for _, t := range tensors {
+		if err := WriteValues(w, t.Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// WriteHeader writes the beginning of a file of the given tensors, whose Data
+// is not read: their values must follow, in the order of their names, by
+// [WriteValues] in any number of calls. metadata may be nil.
+func WriteHeader(w io.Writer, tensors []Tensor, metadata map[string]string) error {
+	tensors = byName(tensors)
 	header := []byte{'{'}
 	if len(metadata) > 0 {
 		header = appendField(header, metadataKey, metadata)
@@ -66,8 +86,8 @@ func Write(w io.Writer, tensors []Tensor, metadata map[string]string) error {
 			return fmt.Errorf("tensor name %q is empty, reserved or there twice", t.Name)
 		}
 		n, err := values(t.Shape)
-		if err != nil || n != int64(len(t.Data)) {
-			return fmt.Errorf("tensor %q of shape %v has %d values", t.Name, t.Shape, len(t.Data))
+		if err != nil {
+			return fmt.Errorf("tensor %q of shape %v: %w", t.Name, t.Shape, err)
 		}
 		shape := t.Shape
 		if shape == nil {
@@ -83,19 +103,26 @@ func Write(w io.Writer, tensors []Tensor, metadata map[string]string) error {
 	if len(header) > maxHeader {
 		return fmt.Errorf("the header has %d bytes, more than %d", len(header), maxHeader)
 	}
-	if _, err := w.Write(append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...)); err != nil {
-		return err
-	}
-	buf := make([]byte, 0, 4*chunk)
-	for _, t := range tensors {
-		for part := range slices.Chunk(t.Data, chunk) {
-			buf = buf[:0]
-			for _, v := range part {
-				buf = binary.LittleEndian.AppendUint32(buf, math.Float32bits(v))
-			}
-			if _, err := w.Write(buf); err != nil {
-				return err
-			}
+	_, err := w.Write(append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...))
+	return err
+}
+
+func byName(tensors []Tensor) []Tensor {
+	tensors = slices.Clone(tensors)
+	slices.SortFunc(tensors, func(a, b Tensor) int { return strings.Compare(a.Name, b.Name) })
+	return tensors
+}
+
+// WriteValues writes values as the format stores them.
+func WriteValues(w io.Writer, data []float32) error {
+	buf := make([]byte, 0, 4*min(chunk, len(data)))
+	for part := range slices.Chunk(data, chunk) {
+		buf = buf[:0]
+		for _, v := range part {
+			buf = binary.LittleEndian.AppendUint32(buf, math.Float32bits(v))
+		}
+		if _, err := w.Write(buf); err != nil {
+			return err
 		}
 	}
 	return nil

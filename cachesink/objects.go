@@ -1,0 +1,73 @@
+package cachesink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+)
+
+// errEnough ends the reading of a shard whose consumer has gone.
+var errEnough = errors.New("the consumer wants no more")
+
+// Objects streams the embeddings of an encoder, an object once, in the order
+// of the manifest's shards, as record batches of [EmbeddingSchema]: float32,
+// however they are stored. One record batch of a shard is in memory at a
+// time; the receiver owns what it is given. The first error ends the
+// sequence.
+func (c *Cache) Objects(ctx context.Context, e *Encoder) iter.Seq2[arrow.Record, error] {
+	return func(yield func(arrow.Record, error) bool) {
+		schema := EmbeddingSchema(e.Dim)
+		for _, s := range e.Shards {
+			err := readShard(ctx, c.st, c.mem, e, s.File, func(rec arrow.Record) error {
+				out, err := c.decoded(e, schema, rec)
+				if err != nil {
+					return corrupt(s.Name, "%v", err)
+				}
+				if !yield(out, nil) {
+					return errEnough
+				}
+				return nil
+			})
+			if errors.Is(err, errEnough) {
+				return
+			}
+			if err != nil {
+				if ctx.Err() != nil {
+					err = context.Cause(ctx)
+				}
+				yield(nil, fmt.Errorf("read encoder %q: %w", e.Name, err))
+				return
+			}
+		}
+	}
+}
+
+// decoded returns a shard's record batch with its embeddings in float32.
+func (c *Cache) decoded(e *Encoder, schema *arrow.Schema, rec arrow.Record) (arrow.Record, error) {
+	if _, err := idColumn(rec); err != nil {
+		return nil, err
+	}
+	vecs, err := storedColumns(rec, e.DType, e.Dim)
+	if err != nil {
+		return nil, err
+	}
+	one := Table{dim: e.Dim, dtype: e.DType, rows: rec.NumRows(), chunks: []chunk{{0, vecs, rec}}}
+	pos := make([]int64, rec.NumRows())
+	for i := range pos {
+		pos[i] = int64(i)
+	}
+	list, err := one.column(c.mem, pos)
+	if err != nil {
+		return nil, err
+	}
+	defer list.Release()
+	id, err := column[arrow.Array](rec, ColumnID)
+	if err != nil {
+		return nil, err
+	}
+	return array.NewRecord(schema, []arrow.Array{id, list}, rec.NumRows()), nil
+}

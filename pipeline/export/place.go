@@ -1,0 +1,137 @@
+package export
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// placeFile calls fill with a new file beside path, which takes that name when
+// fill is done.
+func placeFile(path string, force bool, fill func(*os.File) error) (err error) {
+	if err := mayPlaceFile(path, force); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if err := fill(f); err != nil {
+		return err
+	}
+	err = errors.Join(f.Chmod(0o644), f.Sync(), f.Close())
+	if err == nil {
+		err = mayPlaceFile(path, force) // something may have come since
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path))
+	}
+	if err != nil && !errors.Is(err, ErrExists) {
+		err = fmt.Errorf("write %s: %w", path, err)
+	}
+	return err
+}
+
+// mayPlaceFile refuses to overwrite without force, and folders always.
+func mayPlaceFile(path string, force bool) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.IsDir():
+		return fmt.Errorf("%s is a folder, and the format is one file", path)
+	case !force:
+		return fmt.Errorf("%w: %s", ErrExists, path)
+	}
+	return nil
+}
+
+// placeFolder calls fill with a new folder beside path, which takes that name
+// when fill is done. A crash while one folder takes the place of another
+// leaves the old one under a hidden name beside it.
+func placeFolder(path string, force bool, fill func(tmp string) error) error {
+	path = filepath.Clean(path)
+	if to, err := filepath.EvalSymlinks(path); err == nil {
+		path = to // the folder is replaced, not a link to it
+	}
+	if err := mayPlaceFolder(path, force); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer os.RemoveAll(tmp)
+	if err := fill(tmp); err != nil {
+		return err
+	}
+	if err := mayPlaceFolder(path, force); err != nil {
+		return err
+	}
+	err = func() error {
+		if err := errors.Join(os.Chmod(tmp, 0o755), syncDir(tmp)); err != nil {
+			return err
+		}
+		old := tmp + ".old"
+		had := os.Rename(path, old)
+		if had != nil && !errors.Is(had, fs.ErrNotExist) {
+			return had
+		}
+		if err := os.Rename(tmp, path); err != nil {
+			if had == nil {
+				err = errors.Join(err, os.Rename(old, path))
+			}
+			return err
+		}
+		return errors.Join(syncDir(filepath.Dir(path)), os.RemoveAll(old))
+	}()
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// mayPlaceFolder refuses to replace what is there without force, and always
+// what no export has made. An empty folder counts as nothing.
+func mayPlaceFolder(path string, force bool) error {
+	entries, err := os.ReadDir(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && len(entries) == 0:
+		return nil
+	case err != nil:
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := ours(path, entries); err != nil {
+		return err
+	}
+	if !force {
+		return fmt.Errorf("%w: %s", ErrExists, path)
+	}
+	return nil
+}
+
+// syncDir makes the names in a folder last, where the system can.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil // it opens no folders
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
