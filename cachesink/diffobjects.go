@@ -1,0 +1,183 @@
+package cachesink
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"math"
+
+	"github.com/apache/arrow/go/v15/arrow"
+)
+
+// digest is the beginning of a SHA-256.
+type digest = [16]byte
+
+// errEnough ends a reading that has found all that it looked for.
+var errEnough = errors.New("enough was read")
+
+func enough(err error) error {
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+// objectDiffer compares the objects of two encoders.
+type objectDiffer struct {
+	d        *EncoderDiff
+	examples int
+	known    idTable      // objects by number: those of a, then those that only b has
+	values   list[digest] // of a's embeddings, by number; empty where they are not compared
+	met      bitmap       // numbers of those that b has, too
+}
+
+// diffEncoder compares the embeddings of an encoder; either may be nil.
+func diffEncoder(ctx context.Context, a, b *Cache, ea, eb *Encoder, examples int) (*EncoderDiff, error) {
+	none := func() ObjectDiff { return ObjectDiff{IDs: []string{}} }
+	d := &EncoderDiff{Differs: []string{}, OnlyA: none(), OnlyB: none(), Unequal: none()}
+	o := &objectDiffer{d: d, examples: examples}
+	defer o.close()
+	if ea != nil && eb != nil {
+		d.Differs = append(d.Differs, ea.Differs(eb)...)
+		d.Compared = ea.Fingerprint == eb.Fingerprint && ea.DType == eb.DType && ea.Dim == eb.Dim
+	}
+	if ea != nil {
+		d.Name, d.A = ea.Name, ea.version()
+		if err := o.first(ctx, a, ea); err != nil {
+			return d, err
+		}
+	}
+	inA := o.known.len()
+	if eb != nil {
+		d.Name, d.B = eb.Name, eb.version()
+		if err := o.second(ctx, b, eb, inA); err != nil {
+			return d, err
+		}
+		d.B.Objects = d.Both + d.OnlyB.Count
+	}
+	if ea == nil {
+		return d, nil
+	}
+	d.A.Objects, d.OnlyA.Count = inA, inA-d.Both
+	if d.OnlyA.Count == 0 || examples == 0 {
+		return d, nil
+	}
+	err := a.eachObject(ctx, ea, func(id []byte, _ *storedRows, _ int) error {
+		if at, _ := o.known.find((*[32]byte)(id)); o.met.set(at) {
+			d.OnlyA.example(id, examples)
+		}
+		if len(d.OnlyA.IDs) == examples {
+			return errEnough
+		}
+		return nil
+	})
+	return d, enough(err)
+}
+
+func (o *objectDiffer) close() {
+	o.known.close()
+	o.values.free()
+}
+
+func (e *Encoder) version() *EncoderVersion {
+	return &EncoderVersion{Fingerprint: e.Fingerprint, Folder: e.Folder, DType: e.DType}
+}
+
+// first notes the objects of a.
+func (o *objectDiffer) first(ctx context.Context, a *Cache, e *Encoder) error {
+	var buf []byte
+	return a.eachObject(ctx, e, func(id []byte, vecs *storedRows, row int) error {
+		_, fresh, err := o.known.insert((*[32]byte)(id), o.known.len())
+		if err != nil || !fresh || !o.d.Compared {
+			return err
+		}
+		buf = vecs.appendRow(buf[:0], row)
+		sum := digestOf(buf)
+		return o.values.append(&sum)
+	})
+}
+
+// second counts the objects of b against those of a, which were so many.
+func (o *objectDiffer) second(ctx context.Context, b *Cache, e *Encoder, inA int64) error {
+	var buf []byte
+	d := o.d
+	return b.eachObject(ctx, e, func(id []byte, vecs *storedRows, row int) error {
+		at, fresh, err := o.known.insert((*[32]byte)(id), o.known.len())
+		switch {
+		case err != nil:
+			return err
+		case fresh:
+			d.OnlyB.add(id, o.examples)
+			return nil
+		case at >= inA || !o.met.set(at):
+			return nil // it stands in two shards
+		}
+		d.Both++
+		if !d.Compared {
+			return nil
+		}
+		buf = vecs.appendRow(buf[:0], row)
+		if want := o.values.bytes()[at*int64(len(digest{})):]; digestOf(buf) != digest(want) {
+			d.Unequal.add(id, o.examples)
+		}
+		return nil
+	})
+}
+
+func digestOf(b []byte) digest {
+	sum := sha256.Sum256(b)
+	return digest(sum[:])
+}
+
+// eachObject calls fn with every object of an encoder, in the order of the
+// shards: its id and the number of its row in a record batch.
+func (c *Cache) eachObject(ctx context.Context, e *Encoder, fn func(id []byte, vecs *storedRows, row int) error) error {
+	for _, s := range e.Shards {
+		err := readShard(ctx, c.st, c.mem, e, s.File, func(rec arrow.Record) error {
+			ids, vecs, err := shardColumns(rec, e, s)
+			if err != nil {
+				return err
+			}
+			for row := range int(rec.NumRows()) {
+				if err := fn(ids[row*idBytes:(row+1)*idBytes], vecs, row); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shardColumns returns the ids and the embeddings of a shard's record batch.
+func shardColumns(rec arrow.Record, e *Encoder, s Shard) (ids []byte, vecs *storedRows, err error) {
+	if ids, err = idColumn(rec); err != nil {
+		return nil, nil, errors.Join(ErrCorrupt, err)
+	}
+	v, err := storedColumns(rec, e.DType, e.Dim)
+	if err != nil {
+		return nil, nil, errors.Join(ErrCorrupt, err)
+	}
+	if int64(len(ids)) != rec.NumRows()*idBytes {
+		return nil, nil, corrupt(s.Name, "%d ids for %d rows", len(ids)/idBytes, rec.NumRows())
+	}
+	return ids, &v, nil
+}
+
+// appendRow appends the bytes of a row as they are stored.
+func (e *storedRows) appendRow(b []byte, row int) []byte {
+	from, to := row*e.dim, (row+1)*e.dim
+	switch {
+	case e.f32 != nil:
+		return append(b, arrow.Float32Traits.CastToBytes(e.f32[from:to])...)
+	case e.f16 != nil:
+		return append(b, arrow.Uint16Traits.CastToBytes(e.f16[from:to])...)
+	default:
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(e.scales[row]))
+		return append(b, arrow.Int8Traits.CastToBytes(e.i8[from:to])...)
+	}
+}
