@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
 	"strconv"
 	"unicode"
 
@@ -86,12 +85,9 @@ func (s *splitRows) add(name string, col arrow.Array) error {
 	}
 	s.vectors = append(s.vectors, fmt.Sprintf("|%s|", name))
 	for i := range s.Rows {
-		sum := 0.0
-		for _, v := range vecs[i*dim : (i+1)*dim] {
-			sum += float64(v) * float64(v)
-		}
-		s.Rows[i].Norms[name] = math.Sqrt(sum)
-		s.Rows[i].texts = append(s.Rows[i].texts, strconv.FormatFloat(math.Sqrt(sum), 'f', 4, 64))
+		n := norm(vecs[i*dim : (i+1)*dim])
+		s.Rows[i].Norms[name] = n
+		s.Rows[i].texts = append(s.Rows[i].texts, strconv.FormatFloat(n, 'f', 4, 64))
 	}
 	return nil
 }
@@ -106,8 +102,10 @@ func (s *splitRows) table() [][]string {
 }
 
 // cut shortens a text to one line of a table's cell.
-func cut(s string) string {
-	const most = 40
+func cut(s string) string { return line(s, 40) }
+
+// line shortens a text to one line of at most so many characters.
+func line(s string, most int) string {
 	var out []rune
 	for _, r := range s {
 		if len(out) == most {
