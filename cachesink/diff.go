@@ -15,6 +15,17 @@ type DiffOptions struct {
 	// difference. Negative shows none.
 	// Default: 3.
 	Examples int
+	// OnProgress is called after each file or split with the bytes that were
+	// read, and how many there are to read. It must return soon.
+	// Default: nobody is told.
+	OnProgress func(done, total int64)
+}
+
+// diffRun is what the parts of a comparison share.
+type diffRun struct {
+	a, b     *Cache
+	examples int
+	read     func(bytes int64) // notes what was read
 }
 
 // CacheDiff says how a cache b differs from a cache a.
@@ -134,29 +145,42 @@ type RowDiff struct {
 }
 
 // Diff compares two caches. It reads all embeddings, and the newest split of
-// each name, every block checked against its checksum; damage is ErrCorrupt.
+// each name that both have, every block checked against its checksum; damage is ErrCorrupt.
 // One encoder or split at a time, it takes at most about 64 bytes of memory
 // for each distinct object, or for each row, of either cache.
 func Diff(ctx context.Context, a, b *Cache, opts DiffOptions) (*CacheDiff, error) {
-	opts.Examples = max(0, cmp.Or(opts.Examples, 3))
+	pairs := pairEncoders(a.manifest, b.manifest)
+	newest := [2]map[string]*Split{a.manifest.newest(), b.manifest.newest()}
+	var done, total int64
+	for _, p := range pairs {
+		total += p.a.bytes() + p.b.bytes()
+	}
+	names := map[string]bool{}
+	for _, m := range newest {
+		for name, s := range m {
+			names[name] = true
+			if newest[0][name] != nil && newest[1][name] != nil {
+				total += bytesOf(s.Files)
+			}
+		}
+	}
+	run := &diffRun{a: a, b: b, examples: max(0, cmp.Or(opts.Examples, 3)), read: func(bytes int64) {
+		if done += bytes; opts.OnProgress != nil {
+			opts.OnProgress(done, total)
+		}
+	}}
+
 	d := &CacheDiff{Equal: true, Encoders: []EncoderDiff{}, Splits: []SplitDiff{}}
-	for _, p := range pairEncoders(a.manifest, b.manifest) {
-		ed, err := diffEncoder(ctx, a, b, p.a, p.b, opts.Examples)
+	for _, p := range pairs {
+		ed, err := run.encoder(ctx, p.a, p.b)
 		if err != nil {
 			return nil, fmt.Errorf("compare encoder %q: %w", ed.Name, err)
 		}
 		d.Equal = d.Equal && ed.Equal()
 		d.Encoders = append(d.Encoders, *ed)
 	}
-	names := map[string]bool{}
-	newest := [2]map[string]*Split{a.manifest.newest(), b.manifest.newest()}
-	for _, m := range newest {
-		for name := range m {
-			names[name] = true
-		}
-	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		sd, err := diffSplit(ctx, a, b, newest[0][name], newest[1][name], opts.Examples)
+		sd, err := run.split(ctx, newest[0][name], newest[1][name])
 		if err != nil {
 			return nil, fmt.Errorf("compare split %q: %w", name, err)
 		}
@@ -165,6 +189,23 @@ func Diff(ctx context.Context, a, b *Cache, opts DiffOptions) (*CacheDiff, error
 		d.Splits = append(d.Splits, *sd)
 	}
 	return d, nil
+}
+
+// bytes is the size of all shards; a nil encoder has none.
+func (e *Encoder) bytes() (n int64) {
+	if e != nil {
+		for _, s := range e.Shards {
+			n += s.Bytes
+		}
+	}
+	return n
+}
+
+func bytesOf(files []File) (n int64) {
+	for _, f := range files {
+		n += f.Bytes
+	}
+	return n
 }
 
 // DiffFields lists the fields in which two sets differ, sorted: "name: a -> b".

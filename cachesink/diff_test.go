@@ -247,7 +247,16 @@ func TestDiffShowsTheFirst(t *testing.T) {
 	if want := []string{ids(b, "text 3000"), ids(b, "text 3001"), ids(b, "text 3002")}; !slices.Equal(e.OnlyB.IDs, want) {
 		t.Errorf("only b: %q, want %q", e.OnlyB.IDs, want)
 	}
-	none, err := Diff(t.Context(), a, b, DiffOptions{Examples: -1})
+	var done, total int64
+	none, err := Diff(t.Context(), a, b, DiffOptions{Examples: -1, OnProgress: func(d, of int64) {
+		if d <= done || d > of {
+			t.Errorf("%d of %d bytes after %d", d, of, done)
+		}
+		done, total = d, of
+	}})
+	if want := a.Manifest().Bytes() + b.Manifest().Bytes(); done != want || total != want {
+		t.Errorf("%d of %d bytes were read, want %d", done, total, want)
+	}
 	if err != nil || len(none.Splits[0].Removed.First)+len(none.Encoders[0].OnlyA.IDs) != 0 || summary(none) != summary(d) {
 		t.Errorf("without examples: %+v, %v", none, err)
 	}

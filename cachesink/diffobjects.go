@@ -25,18 +25,18 @@ func enough(err error) error {
 
 // objectDiffer compares the objects of two encoders.
 type objectDiffer struct {
-	d        *EncoderDiff
-	examples int
-	known    idTable      // objects by number: those of a, then those that only b has
-	values   list[digest] // of a's embeddings, by number; empty where they are not compared
-	met      bitmap       // numbers of those that b has, too
+	*diffRun
+	d      *EncoderDiff
+	known  idTable      // objects by number: those of a, then those that only b has
+	values list[digest] // of a's embeddings, by number; empty where they are not compared
+	met    bitmap       // numbers of those that b has, too
 }
 
-// diffEncoder compares the embeddings of an encoder; either may be nil.
-func diffEncoder(ctx context.Context, a, b *Cache, ea, eb *Encoder, examples int) (*EncoderDiff, error) {
+// encoder compares the embeddings of an encoder; either may be nil.
+func (run *diffRun) encoder(ctx context.Context, ea, eb *Encoder) (*EncoderDiff, error) {
 	none := func() ObjectDiff { return ObjectDiff{IDs: []string{}} }
 	d := &EncoderDiff{Differs: []string{}, OnlyA: none(), OnlyB: none(), Unequal: none()}
-	o := &objectDiffer{d: d, examples: examples}
+	o := &objectDiffer{diffRun: run, d: d}
 	defer o.close()
 	if ea != nil && eb != nil {
 		d.Differs = append(d.Differs, ea.Differs(eb)...)
@@ -44,14 +44,14 @@ func diffEncoder(ctx context.Context, a, b *Cache, ea, eb *Encoder, examples int
 	}
 	if ea != nil {
 		d.Name, d.A = ea.Name, ea.version()
-		if err := o.first(ctx, a, ea); err != nil {
+		if err := o.first(ctx, ea); err != nil {
 			return d, err
 		}
 	}
 	inA := o.known.len()
 	if eb != nil {
 		d.Name, d.B = eb.Name, eb.version()
-		if err := o.second(ctx, b, eb, inA); err != nil {
+		if err := o.second(ctx, eb, inA); err != nil {
 			return d, err
 		}
 		d.B.Objects = d.Both + d.OnlyB.Count
@@ -60,14 +60,14 @@ func diffEncoder(ctx context.Context, a, b *Cache, ea, eb *Encoder, examples int
 		return d, nil
 	}
 	d.A.Objects, d.OnlyA.Count = inA, inA-d.Both
-	if d.OnlyA.Count == 0 || examples == 0 {
+	if d.OnlyA.Count == 0 || run.examples == 0 {
 		return d, nil
 	}
-	err := a.eachObject(ctx, ea, func(id []byte, _ *storedRows, _ int) error {
+	err := run.a.eachObject(ctx, ea, func(int64) {}, func(id []byte, _ *storedRows, _ int) error {
 		if at, _ := o.known.find((*[32]byte)(id)); o.met.set(at) {
-			d.OnlyA.example(id, examples)
+			d.OnlyA.example(id, run.examples)
 		}
-		if len(d.OnlyA.IDs) == examples {
+		if len(d.OnlyA.IDs) == run.examples {
 			return errEnough
 		}
 		return nil
@@ -85,9 +85,9 @@ func (e *Encoder) version() *EncoderVersion {
 }
 
 // first notes the objects of a.
-func (o *objectDiffer) first(ctx context.Context, a *Cache, e *Encoder) error {
+func (o *objectDiffer) first(ctx context.Context, e *Encoder) error {
 	var buf []byte
-	return a.eachObject(ctx, e, func(id []byte, vecs *storedRows, row int) error {
+	return o.a.eachObject(ctx, e, o.read, func(id []byte, vecs *storedRows, row int) error {
 		_, fresh, err := o.known.insert((*[32]byte)(id), o.known.len())
 		if err != nil || !fresh || !o.d.Compared {
 			return err
@@ -99,10 +99,10 @@ func (o *objectDiffer) first(ctx context.Context, a *Cache, e *Encoder) error {
 }
 
 // second counts the objects of b against those of a, which were so many.
-func (o *objectDiffer) second(ctx context.Context, b *Cache, e *Encoder, inA int64) error {
+func (o *objectDiffer) second(ctx context.Context, e *Encoder, inA int64) error {
 	var buf []byte
 	d := o.d
-	return b.eachObject(ctx, e, func(id []byte, vecs *storedRows, row int) error {
+	return o.b.eachObject(ctx, e, o.read, func(id []byte, vecs *storedRows, row int) error {
 		at, fresh, err := o.known.insert((*[32]byte)(id), o.known.len())
 		switch {
 		case err != nil:
@@ -131,8 +131,9 @@ func digestOf(b []byte) digest {
 }
 
 // eachObject calls fn with every object of an encoder, in the order of the
-// shards: its id and the number of its row in a record batch.
-func (c *Cache) eachObject(ctx context.Context, e *Encoder, fn func(id []byte, vecs *storedRows, row int) error) error {
+// shards: its id and the number of its row in a record batch. After each
+// shard it calls read with its size.
+func (c *Cache) eachObject(ctx context.Context, e *Encoder, read func(bytes int64), fn func(id []byte, vecs *storedRows, row int) error) error {
 	for _, s := range e.Shards {
 		err := readShard(ctx, c.st, c.mem, e, s.File, func(rec arrow.Record) error {
 			ids, vecs, err := shardColumns(rec, e, s)
@@ -149,6 +150,7 @@ func (c *Cache) eachObject(ctx context.Context, e *Encoder, fn func(id []byte, v
 		if err != nil {
 			return err
 		}
+		read(s.Bytes)
 	}
 	return nil
 }

@@ -13,9 +13,9 @@ import (
 
 // splitDiffer compares the rows of two splits.
 type splitDiffer struct {
+	*diffRun
 	d        *SplitDiff
-	examples int
-	c        [2]*Cache
+	c        [2]*Cache // a and b
 	s        [2]*Split
 	encoders []string // that both have
 	plain    []string // columns that both have, sorted
@@ -29,15 +29,15 @@ type splitDiffer struct {
 // rowPair is a row of a and one of b, -1 for none.
 type rowPair [2]int64
 
-// diffSplit compares two splits; either may be nil.
-func diffSplit(ctx context.Context, a, b *Cache, sa, sb *Split, examples int) (*SplitDiff, error) {
-	x := &splitDiffer{d: &SplitDiff{Differs: []string{}}, examples: examples, c: [2]*Cache{a, b}, s: [2]*Split{sa, sb}}
+// split compares two splits; either may be nil.
+func (run *diffRun) split(ctx context.Context, sa, sb *Split) (*SplitDiff, error) {
+	x := &splitDiffer{diffRun: run, d: &SplitDiff{Differs: []string{}}, c: [2]*Cache{run.a, run.b}, s: [2]*Split{sa, sb}}
 	d := x.d
 	defer x.rows.free()
 	for _, r := range []*RowDiffs{&d.Changed, &d.Removed, &d.Added} {
 		r.First = []RowDiff{}
 	}
-	d.A, d.B = a.manifest.versionOf(sa), b.manifest.versionOf(sb)
+	d.A, d.B = run.a.manifest.versionOf(sa), run.b.manifest.versionOf(sb)
 	if sa == nil || sb == nil {
 		return d, nil
 	}
@@ -48,7 +48,7 @@ func diffSplit(ctx context.Context, a, b *Cache, sa, sb *Split, examples int) (*
 		return d, nil
 	}
 	for side := range x.c {
-		if err := x.read(ctx, side); err != nil {
+		if err := x.rowsOf(ctx, side); err != nil {
 			return nil, err
 		}
 	}
@@ -121,23 +121,27 @@ func (s *Split) facts(m *Manifest) map[string]string {
 
 // columnTypes returns the types of a split's plain columns, nil for a split
 // without rows.
-func (c *Cache) columnTypes(ctx context.Context, s *Split) (types map[string]string, err error) {
-	err = c.eachBatch(ctx, s, func(_ int64, rec arrow.Record) error {
-		cols, err := s.columns(rec.Schema(), every)
-		if err != nil {
-			return err
-		}
-		types = map[string]string{}
-		for _, i := range cols.plain {
-			types[rec.ColumnName(i)] = rec.Schema().Field(i).Type.String()
-		}
-		return errEnough
-	})
-	return types, enough(err)
+func (c *Cache) columnTypes(ctx context.Context, s *Split) (map[string]string, error) {
+	if len(s.Files) == 0 {
+		return nil, nil
+	}
+	schema, err := c.Schema(ctx, s.Files[0])
+	if err != nil {
+		return nil, err
+	}
+	cols, err := s.columns(schema, every)
+	if err != nil {
+		return nil, err
+	}
+	types := map[string]string{}
+	for _, i := range cols.plain {
+		types[schema.Field(i).Name] = schema.Field(i).Type.String()
+	}
+	return types, nil
 }
 
-// read notes all rows of one side.
-func (x *splitDiffer) read(ctx context.Context, side int) error {
+// rowsOf notes all rows of one side.
+func (x *splitDiffer) rowsOf(ctx context.Context, side int) error {
 	s := x.s[side]
 	order, keys := sha256.New(), sha256.New()
 	shared := func(encoder string) bool { return slices.Contains(x.encoders, encoder) }
@@ -177,6 +181,7 @@ func (x *splitDiffer) read(ctx context.Context, side int) error {
 		}
 		return nil
 	})
+	x.read(bytesOf(s.Files))
 	x.order[side], x.keys[side] = digest(order.Sum(nil)), digest(keys.Sum(nil))
 	return err
 }

@@ -2,6 +2,7 @@ package cachesink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -10,6 +11,21 @@ import (
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 )
+
+// Schema returns the Arrow schema of a file that the manifest names, with its
+// metadata. It reads little more than the file's footer.
+func (c *Cache) Schema(ctx context.Context, f File) (schema *arrow.Schema, err error) {
+	r, err := openChecked(ctx, c.st, f)
+	if err != nil {
+		return nil, fmt.Errorf("open %s of %s: %w", f.Name, c.st, err)
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	rd, err := openIPC(r, c.mem)
+	if err != nil {
+		return nil, fmt.Errorf("read the schema of %s of %s: %w", f.Name, c.st, err)
+	}
+	return rd.Schema(), rd.Close()
+}
 
 // Row is a row of a split, for people: without ids, positions and
 // embeddings.

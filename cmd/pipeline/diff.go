@@ -80,7 +80,11 @@ func (a *app) diff(ctx context.Context, one, other string, flags diffFlags) erro
 	if examples == 0 {
 		examples = -1 // none
 	}
-	d, err := cachesink.Diff(ctx, caches[0], caches[1], cachesink.DiffOptions{Examples: examples})
+	m := a.newMeter()
+	d, err := cachesink.Diff(ctx, caches[0], caches[1], cachesink.DiffOptions{Examples: examples, OnProgress: func(done, total int64) {
+		m.report(event{Phase: "diff", Bytes: done, Total: total})
+	}})
+	m.done()
 	if err != nil {
 		return err
 	}

@@ -13,10 +13,11 @@ import (
 )
 
 type inspectFlags struct {
-	sets  []string
-	files bool
-	rows  int
-	split string
+	sets   []string
+	files  bool
+	schema bool
+	rows   int
+	split  string
 
 	key, encoder string
 	hasKey       bool // an empty key may be looked up, too
@@ -31,7 +32,8 @@ func (a *app) inspectCommand() *cobra.Command {
 		Long: help(`
 Shows the generation, encoders and splits of a cache from its manifest alone.
 --files prints the names of the data files that count, one a line, without their
-checksums: what else lies in the folders does not. --rows N prints the first rows of a split, with the lengths
+checksums: what else lies in the folders does not. --schema prints the columns
+of each folder with their Arrow types. --rows N prints the first rows of a split, with the lengths
 of their embeddings in place of the embeddings.
 
 --key KEY finds the objects that a key extractor called KEY, in the newest split
@@ -63,13 +65,14 @@ ends with exit code 1.`,
 	f := cmd.Flags()
 	f.StringArrayVar(&flags.sets, "set", nil, "override a value of the config, such as `a.b=c`; may be repeated")
 	f.BoolVar(&flags.files, "files", false, "print the names of the files that count")
+	f.BoolVar(&flags.schema, "schema", false, "print the columns of the files, with their Arrow types")
 	f.IntVar(&flags.rows, "rows", 0, "print the first `N` rows of a split")
 	f.StringVar(&flags.split, "split", "", "the `SPLIT` of --rows or --key: its name or folder (default: the first; for --key all)")
 	f.StringVar(&flags.key, "key", "", "find what has this `KEY`")
 	f.StringVar(&flags.encoder, "encoder", "", "look only at the keys of `ENCODER` (default: all)")
 	f.IntVar(&flags.values, "values", 8, "with --key, print the first `N` values of an embedding")
-	cmd.MarkFlagsMutuallyExclusive("files", "rows")
-	cmd.MarkFlagsMutuallyExclusive("files", "key")
+	cmd.MarkFlagsMutuallyExclusive("files", "schema", "rows")
+	cmd.MarkFlagsMutuallyExclusive("files", "schema", "key")
 	return cmd
 }
 
@@ -83,6 +86,7 @@ type inspectDoc struct {
 	Encoders      []inspectEncoder `json:"encoders"`
 	Splits        []inspectSplit   `json:"splits"`
 	Files         []string         `json:"files,omitempty"`
+	Schemas       []folderSchema   `json:"schemas,omitempty"`
 	Rows          *splitRows       `json:"rows,omitempty"`
 	Lookup        *lookup          `json:"lookup,omitempty"`
 }
@@ -150,6 +154,11 @@ func (a *app) inspect(ctx context.Context, place string, flags inspectFlags) err
 	if flags.files {
 		doc.Files = c.Manifest().Files()
 	}
+	if flags.schema {
+		if doc.Schemas, err = schemas(ctx, c); err != nil {
+			return err
+		}
+	}
 	if flags.hasKey {
 		if doc.Lookup, err = lookUp(ctx, c, flags); err != nil {
 			return err
@@ -173,6 +182,8 @@ func (a *app) inspect(ctx context.Context, place string, flags inspectFlags) err
 			}
 		}
 		return nil
+	case flags.schema:
+		return a.printSchemas(doc.Schemas)
 	case flags.hasKey:
 		return a.printLookup(doc.Lookup)
 	case flags.rows > 0:
