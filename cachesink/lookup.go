@@ -172,48 +172,22 @@ func (c *Cache) embed(ctx context.Context, found []KeyMatch) error {
 		}
 	}
 	for _, folder := range slices.Sorted(maps.Keys(byFolder)) {
-		e := c.manifest.Encoder(folder)
-		ms := byFolder[folder]
-		slices.SortStableFunc(ms, func(a, b *KeyMatch) int { return cmp.Compare(a.pos, b.pos) })
-		if err := c.embedOf(ctx, e, ms); err != nil {
-			return fmt.Errorf("read embeddings of encoder %q: %w", e.Name, err)
+		e, ms := c.manifest.Encoder(folder), byFolder[folder]
+		pos := make([]int64, len(ms))
+		for i, m := range ms {
+			pos[i] = m.pos
 		}
-	}
-	return nil
-}
-
-// embedOf reads the embeddings of one encoder's matches, sorted by position.
-func (c *Cache) embedOf(ctx context.Context, e *Encoder, ms []*KeyMatch) error {
-	if first, last := ms[0], ms[len(ms)-1]; first.pos < 0 || last.pos >= e.Rows() {
-		return fmt.Errorf("%w: positions %d to %d of %d embeddings", ErrCorrupt, first.pos, last.pos, e.Rows())
-	}
-	start := int64(0)
-	for _, s := range e.Shards {
-		at := start
-		start += s.Rows
-		if len(ms) == 0 || ms[0].pos >= start {
-			continue
-		}
-		err := readShard(ctx, c.st, c.mem, e, s.File, func(rec arrow.Record) error {
-			ids, vecs, err := shardColumns(rec, e, s)
-			if err != nil {
-				return err
-			}
-			for ; len(ms) > 0 && ms[0].pos < at+rec.NumRows(); ms = ms[1:] {
-				m, row := ms[0], int(ms[0].pos-at)
-				if id := fmt.Sprintf("%x", ids[row*idBytes:(row+1)*idBytes]); id != m.ID {
-					return corrupt(s.Name, "row %d is of object %.12s, not %.12s as split %q has it", row, id, m.ID, m.Split)
-				}
-				m.DType, m.Embedding = e.DType, make([]float32, e.Dim)
-				vecs.read(m.Embedding, row)
-			}
-			if at += rec.NumRows(); len(ms) == 0 || ms[0].pos >= start {
-				return errEnough
+		vecs, err := c.vectorsAt(ctx, e, pos, func(i int, id []byte) error {
+			if m := ms[i]; fmt.Sprintf("%x", id) != m.ID {
+				return fmt.Errorf("%w: embedding %d is of object %x, split %q has %s there", ErrCorrupt, m.pos, id, m.Split, m.ID)
 			}
 			return nil
 		})
-		if err := enough(err); err != nil {
+		if err != nil {
 			return err
+		}
+		for i, m := range ms {
+			m.DType, m.Embedding = e.DType, vecs[i*e.Dim:(i+1)*e.Dim:(i+1)*e.Dim]
 		}
 	}
 	return nil

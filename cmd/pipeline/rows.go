@@ -30,30 +30,20 @@ type splitRow struct {
 }
 
 func readRows(ctx context.Context, c *cachesink.Cache, s *cachesink.Split, n int) (*splitRows, error) {
-	var tables cachesink.Tables
-	defer tables.Release()
-	r, err := c.Read(ctx, s, &tables)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Release()
-	at := make([]int64, min(int64(n), r.Rows()))
-	for i := range at {
-		at[i] = int64(i)
-	}
-	rec, err := r.Gather(ctx, at)
-	if err != nil {
-		return nil, err
+	out := &splitRows{Split: s.Name, Folder: s.Folder, Rows: []splitRow{}}
+	rec, err := c.Head(ctx, s, n)
+	if rec == nil || err != nil {
+		return out, err
 	}
 	defer rec.Release()
-	out := &splitRows{Split: s.Name, Folder: s.Folder, Rows: make([]splitRow, len(at))}
+	out.Rows = make([]splitRow, rec.NumRows())
 	for i := range out.Rows {
 		out.Rows[i] = splitRow{Columns: map[string]any{}, Norms: map[string]float64{}}
 	}
 	hidden := map[string]bool{}
 	for _, e := range s.Encoders {
 		for _, side := range s.Kind.Sides() {
-			for _, role := range []string{cachesink.RoleID, cachesink.RolePos, cachesink.RoleInput} {
+			for _, role := range []string{cachesink.RoleID, cachesink.RolePos} {
 				hidden[cachesink.EncoderColumn(e.Name, side, role)] = true
 			}
 		}
