@@ -2,10 +2,16 @@ package cachesink
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
 
 	"github.com/permafrost-ml/permafrost/encode"
 )
@@ -76,6 +82,30 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// TestRowsAreJSON whatever the kept columns hold.
+func TestRowsAreJSON(t *testing.T) {
+	sample := encode.GroupSample(encode.Text("x"), int64(7)).With("nan", math.NaN()).With("inf", math.Inf(-1)).
+		With("raw", []byte{0, 255}).With("yes", true)
+	empty := encode.GroupSample(encode.Text("y"), int64(8)).With("nan", nil).With("inf", nil).With("raw", nil).With("yes", nil)
+	s := setup{
+		splits: map[string][]encode.Sample{"train": {sample, empty}},
+		uses:   []encode.Use{{Name: "e", Key: textKey(t)}}, mem: checked(t),
+	}
+	c, _ := mustRun(t, s, Memory())
+	for key, want := range map[string]string{
+		"x": `{"inf":"-Inf","label":7,"nan":"NaN","raw":"AP8=","yes":true}`,
+		"y": `{"inf":null,"label":8,"nan":null,"raw":null,"yes":null}`,
+	} {
+		found, _, err := c.Lookup(t.Context(), key, LookupOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := json.Marshal(found[0].Columns); string(got) != want || err != nil {
+			t.Errorf("got %s, %v, want %s", got, err, want)
+		}
+	}
+}
+
 func TestLookupErrors(t *testing.T) {
 	s := setup{
 		splits: map[string][]encode.Sample{"train": groups("g", 50, 50)},
@@ -99,4 +129,85 @@ func TestLookupErrors(t *testing.T) {
 			t.Error("a cancelled look-up found something")
 		}
 	}
+}
+
+// TestReadersOfForeignRows: split files whose checksums hold, but which no
+// fill writes, end as errors in all that reads rows.
+func TestReadersOfForeignRows(t *testing.T) {
+	mem := checked(t)
+	s := setup{
+		splits: map[string][]encode.Sample{"train": labelled("x:1:p", "y:1:p")},
+		uses:   []encode.Use{{Name: "e", Key: textKey(t)}}, mem: mem,
+	}
+	good, _ := mustRun(t, s, Memory())
+	id := &arrow.FixedSizeBinaryType{ByteWidth: 8}
+	for name, swap := range map[string]func(f arrow.Field) (arrow.Field, bool){
+		"no key":         func(f arrow.Field) (arrow.Field, bool) { return f, f.Name != "e_key" },
+		"a key of int64": func(f arrow.Field) (arrow.Field, bool) { return retype(f, "e_key", arrow.PrimitiveTypes.Int64), true },
+		"short ids":      func(f arrow.Field) (arrow.Field, bool) { return retype(f, "e_id", id), true },
+		"no positions":   func(f arrow.Field) (arrow.Field, bool) { return f, f.Name != "e_pos" },
+		"far positions":  func(f arrow.Field) (arrow.Field, bool) { return f, true },
+		"lists": func(f arrow.Field) (arrow.Field, bool) {
+			return retype(f, "note", arrow.ListOf(arrow.PrimitiveTypes.Int64)), true
+		},
+	} {
+		c, _ := mustRun(t, s, Memory())
+		schema, err := c.Schema(t.Context(), c.manifest.Splits[0].Files[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var fields []arrow.Field
+		for _, f := range schema.Fields() {
+			if f, keep := swap(f); keep {
+				fields = append(fields, f)
+			}
+		}
+		w, err := newFileWriter(t.Context(), c.st, mem, arrow.NewSchema(fields, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := array.NewRecordBuilder(mem, arrow.NewSchema(fields, nil))
+		for range 2 {
+			for _, col := range b.Fields() {
+				switch col := col.(type) {
+				case *array.Int64Builder:
+					col.Append(99)
+				case *array.StringBuilder:
+					col.Append("x")
+				default:
+					col.AppendEmptyValue()
+				}
+			}
+		}
+		rec := b.NewRecord()
+		err = errors.Join(w.write(rec), w.finish())
+		rec.Release()
+		b.Release()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.manifest.Splits[0].Files[0], err = w.publish(t.Context(), "splits/foreign.arrow"); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := c.Lookup(t.Context(), "x", LookupOptions{}); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: look-up: %v", name, err)
+		}
+		if rec, err := c.Head(t.Context(), &c.manifest.Splits[0], 1); err != nil {
+			wantErr(t, err, ErrCorrupt)
+		} else if rec.Release(); name == "no positions" || name == "far positions" {
+			t.Errorf("%s: its first rows are served", name)
+		}
+		if _, err := Diff(t.Context(), good, c, DiffOptions{}); err != nil {
+			wantErr(t, err, ErrCorrupt)
+		} else if name != "no positions" && name != "far positions" {
+			t.Errorf("%s: compared", name) // rows are compared without positions
+		}
+	}
+}
+
+func retype(f arrow.Field, name string, t arrow.DataType) arrow.Field {
+	if f.Name == name {
+		f.Type = t
+	}
+	return f
 }

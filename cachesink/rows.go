@@ -156,13 +156,14 @@ func (c *splitColumns) row(rec arrow.Record, number int64, i int) *Row {
 		r.Keys[rec.ColumnName(k)] = strings.Clone(rec.Column(k).ValueStr(i))
 	}
 	for _, p := range c.plain {
-		r.Columns[rec.ColumnName(p)] = cell(rec.Column(p), i)
+		r.Columns[rec.ColumnName(p)] = Value(rec.Column(p), i)
 	}
 	return r
 }
 
-// cell returns a value of a plain column.
-func cell(a arrow.Array, i int) any {
+// Value returns a value of a label, score, subgroup, key or kept column as
+// [Row.Columns] has it: one that JSON can hold, a copy.
+func Value(a arrow.Array, i int) any {
 	if a.IsNull(i) {
 		return nil
 	}

@@ -64,7 +64,7 @@ func (s *splitRows) add(name string, col arrow.Array) error {
 	if _, ok := col.(*array.FixedSizeList); !ok {
 		s.columns = append(s.columns, name)
 		for i := range s.Rows {
-			s.Rows[i].Columns[name] = col.GetOneForMarshal(i)
+			s.Rows[i].Columns[name] = cachesink.Value(col, i)
 			s.Rows[i].texts = append(s.Rows[i].texts, cut(col.ValueStr(i)))
 		}
 		return nil
