@@ -1,7 +1,8 @@
 // Package cachesink is the cache: it stores the embeddings of frozen encoders
 // with the rows that they belong to, and replays them. [Open] opens a place,
 // [Cache.Fill] writes to it, [Cache.Read] reads a split back, [Cache.Verify]
-// checks every byte. What follows specifies the directory so that another
+// checks every byte, [Cache.Lookup] finds what a key names, [Diff] compares two
+// caches. What follows specifies the directory so that another
 // program can read and write it: format versions 1 and 2. Version 2 has, beyond
 // version 1, the dtypes float16 and int8, compressed shards and record batches
 // of chosen sizes; what does not use them is the same in both.

@@ -45,43 +45,54 @@ func Example() {
 	// row 1: [5 1]
 }
 
-func fillAndReplay(ctx context.Context, st cachesink.Storage) error {
+// fill stores texts, each its own key, as the split "train".
+func fill(ctx context.Context, st cachesink.Storage, texts ...string) (*cachesink.Cache, error) {
 	spec, err := lengths{}.Spec(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	fields, err := spec.Declared(cachesink.DefaultBatchSize)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	key, err := encode.ParseKey("field:text")
+	if err != nil {
+		return nil, err
 	}
 	c, err := cachesink.Open(ctx, st, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	f, err := c.Fill(ctx, cachesink.FillOptions{Encoders: []cachesink.Use{{
-		Name: "e", Fingerprint: encode.Fingerprint(fields), Dim: spec.Dim, Cached: true, FreeKeys: true,
+		Name: "e", Fingerprint: encode.Fingerprint(fields), Dim: spec.Dim, Cached: true, FreeKeys: key.Free(),
 	}}})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Abort()
 
 	g, _ := stage.NewGroup(ctx)
-	src := source.Slice([]string{"one", "three", "one"})
+	src := source.Slice(texts)
 	rows := stage.From(g, "read", src.Rows)
 	samples := stage.OrderedMap(g, rows, "sample", 1, func(_ context.Context, r source.Row[string]) (encode.Sample, error) {
 		return encode.GroupSample(encode.Text(r.Value), "label"), nil
 	})
-	batches := encode.Samples(g, samples, encode.SampleOptions{Split: "train", Uses: []encode.Use{{Name: "e"}}})
+	batches := encode.Samples(g, samples, encode.SampleOptions{Split: "train", Uses: []encode.Use{{Name: "e", Key: key}}})
 	objects := f.Index(g, batches)
 	f.Write(g, "e", encode.Stage(g, objects["e"], "e", lengths{}, encode.StageOptions{Workers: 2}))
 	if err := g.Wait(); err != nil {
-		return err
+		return nil, err
 	}
-	m, err := f.Commit(ctx)
+	_, err = f.Commit(ctx)
+	return c, err
+}
+
+func fillAndReplay(ctx context.Context, st cachesink.Storage) error {
+	c, err := fill(ctx, st, "one", "three", "one")
 	if err != nil {
 		return err
 	}
+	m := c.Manifest()
 	fmt.Printf("stored %d objects of %d rows\n", m.Encoders[0].Rows(), m.Splits[0].Rows)
 
 	var tables cachesink.Tables

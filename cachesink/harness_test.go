@@ -36,6 +36,7 @@ type hashModel struct {
 	seed    string
 	encoded *atomic.Int64 // objects, nil for not counted
 	fail    func(n int64) error
+	flaw    func(input string, dst []float32) // of which the spec says nothing
 }
 
 func (m hashModel) Spec(context.Context) (encode.Spec, error) {
@@ -60,6 +61,9 @@ func (e hashEncoder) Encode(_ context.Context, batch []encode.Input, dst []float
 	}
 	for i, in := range batch {
 		hashVector(dst[i*e.m.dim:(i+1)*e.m.dim], e.m.seed, encode.AppendInput(nil, in))
+		if e.m.flaw != nil {
+			e.m.flaw(in.Text(), dst[i*e.m.dim:(i+1)*e.m.dim])
+		}
 	}
 	return nil
 }

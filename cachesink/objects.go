@@ -10,9 +10,6 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/array"
 )
 
-// errEnough ends the reading of a shard whose consumer has gone.
-var errEnough = errors.New("the consumer wants no more")
-
 // Objects streams the embeddings of an encoder, an object once, in the order
 // of the manifest's shards, as record batches of [EmbeddingSchema]: float32,
 // however they are stored. One record batch of a shard is in memory at a

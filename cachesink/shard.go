@@ -78,7 +78,7 @@ func (p *shardPlan) mark() string {
 }
 
 // list is a growing list of values outside the heap.
-type list[T [idBytes]byte | int64] struct {
+type list[T [idBytes]byte | digest | int64] struct {
 	mem []byte
 	n   int // bytes in use
 }

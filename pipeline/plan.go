@@ -149,7 +149,7 @@ func differs(m *cachesink.Manifest, e encoder) []string {
 		if stored.Name != e.name {
 			continue
 		}
-		d := diffFields(stored.Spec, e.use.Spec)
+		d := cachesink.DiffFields(stored.Spec, e.use.Spec)
 		if stored.DType != e.use.DType {
 			d = append(d, fmt.Sprintf("stored as: %s -> %s", stored.DType, e.use.DType))
 		}

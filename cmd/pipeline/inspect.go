@@ -13,10 +13,15 @@ import (
 )
 
 type inspectFlags struct {
-	sets  []string
-	files bool
-	rows  int
-	split string
+	sets   []string
+	files  bool
+	schema bool
+	rows   int
+	split  string
+
+	key, encoder string
+	hasKey       bool // an empty key may be looked up, too
+	values       int
 }
 
 func (a *app) inspectCommand() *cobra.Command {
@@ -27,18 +32,32 @@ func (a *app) inspectCommand() *cobra.Command {
 		Long: help(`
 Shows the generation, encoders and splits of a cache from its manifest alone.
 --files prints the names of the data files that count, one a line, without their
-checksums: what else lies in the folders does not. --rows N prints the first rows of a split, with the lengths
-of their embeddings in place of the embeddings.`,
+checksums: what else lies in the folders does not. --schema prints the columns
+of each folder with their Arrow types. --rows N prints the first rows of a split, with the lengths
+of their embeddings in place of the embeddings.
+
+--key KEY finds the objects that a key extractor called KEY, in the newest split
+of each name, and prints their rows with the length and the first values of
+their embeddings: at most 100 of them, or N with --rows N. A key that is nowhere
+ends with exit code 1.`,
 			exitConfig, exitCorrupt),
 		Example: "  pipeline inspect cache_dir\n  pipeline inspect config.yaml --rows 5 --split train\n" +
-			"  pipeline inspect cache_dir --files | grep ^encoders/",
+			"  pipeline inspect cache_dir --files | grep ^encoders/\n" +
+			"  pipeline inspect cache_dir --key faq-17 --split train --encoder content_encoder --json",
 		Args: oneArg("a cache folder or a config file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("rows") && flags.rows < 1 {
 				return usagef("--rows takes a number from 1, not %d", flags.rows)
 			}
-			if flags.split != "" && flags.rows == 0 {
-				return usagef("--split says of which split --rows are, which is not given")
+			flags.hasKey = cmd.Flags().Changed("key")
+			if flags.split != "" && flags.rows == 0 && !flags.hasKey {
+				return usagef("--split says of which split --rows or --key are, and neither is given")
+			}
+			if !flags.hasKey && (flags.encoder != "" || cmd.Flags().Changed("values")) {
+				return usagef("--encoder and --values are for --key, which is not given")
+			}
+			if flags.values < 0 {
+				return usagef("--values takes a number from 0, not %d", flags.values)
 			}
 			return a.inspect(cmd.Context(), args[0], flags)
 		},
@@ -46,9 +65,14 @@ of their embeddings in place of the embeddings.`,
 	f := cmd.Flags()
 	f.StringArrayVar(&flags.sets, "set", nil, "override a value of the config, such as `a.b=c`; may be repeated")
 	f.BoolVar(&flags.files, "files", false, "print the names of the files that count")
+	f.BoolVar(&flags.schema, "schema", false, "print the columns of the files, with their Arrow types")
 	f.IntVar(&flags.rows, "rows", 0, "print the first `N` rows of a split")
-	f.StringVar(&flags.split, "split", "", "the `SPLIT` of --rows: its name or folder (default: the first)")
-	cmd.MarkFlagsMutuallyExclusive("files", "rows")
+	f.StringVar(&flags.split, "split", "", "the `SPLIT` of --rows or --key: its name or folder (default: the first; for --key all)")
+	f.StringVar(&flags.key, "key", "", "find what has this `KEY`")
+	f.StringVar(&flags.encoder, "encoder", "", "look only at the keys of `ENCODER` (default: all)")
+	f.IntVar(&flags.values, "values", 8, "with --key, print the first `N` values of an embedding")
+	cmd.MarkFlagsMutuallyExclusive("files", "schema", "rows")
+	cmd.MarkFlagsMutuallyExclusive("files", "schema", "key")
 	return cmd
 }
 
@@ -62,7 +86,9 @@ type inspectDoc struct {
 	Encoders      []inspectEncoder `json:"encoders"`
 	Splits        []inspectSplit   `json:"splits"`
 	Files         []string         `json:"files,omitempty"`
+	Schemas       []folderSchema   `json:"schemas,omitempty"`
 	Rows          *splitRows       `json:"rows,omitempty"`
+	Lookup        *lookup          `json:"lookup,omitempty"`
 }
 
 type inspectEncoder struct {
@@ -128,7 +154,16 @@ func (a *app) inspect(ctx context.Context, place string, flags inspectFlags) err
 	if flags.files {
 		doc.Files = c.Manifest().Files()
 	}
-	if flags.rows > 0 {
+	if flags.schema {
+		if doc.Schemas, err = schemas(ctx, c); err != nil {
+			return err
+		}
+	}
+	if flags.hasKey {
+		if doc.Lookup, err = lookUp(ctx, c, flags); err != nil {
+			return err
+		}
+	} else if flags.rows > 0 {
 		s, err := findSplit(c.Manifest(), flags.split)
 		if err != nil {
 			return err
@@ -147,6 +182,10 @@ func (a *app) inspect(ctx context.Context, place string, flags inspectFlags) err
 			}
 		}
 		return nil
+	case flags.schema:
+		return a.printSchemas(doc.Schemas)
+	case flags.hasKey:
+		return a.printLookup(doc.Lookup)
 	case flags.rows > 0:
 		return table(a.stdout, doc.Rows.table())
 	}

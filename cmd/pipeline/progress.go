@@ -36,7 +36,7 @@ const (
 // event is how far the work has come: a line of --progress json.
 type event struct {
 	Event   string  `json:"event"`   // "progress"
-	Phase   string  `json:"phase"`   // read, fill, eval, train, verify, encode, export, import, pull
+	Phase   string  `json:"phase"`   // read, fill, eval, train, verify, diff, encode, export, import, pull
 	Seconds float64 `json:"seconds"` // since the phase began
 	Rows    int64   `json:"rows,omitempty"`
 	// Objects are the distinct objects met so far, Reused and Encoded those

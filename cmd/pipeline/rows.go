@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
 	"strconv"
 	"unicode"
 
@@ -31,30 +30,20 @@ type splitRow struct {
 }
 
 func readRows(ctx context.Context, c *cachesink.Cache, s *cachesink.Split, n int) (*splitRows, error) {
-	var tables cachesink.Tables
-	defer tables.Release()
-	r, err := c.Read(ctx, s, &tables)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Release()
-	at := make([]int64, min(int64(n), r.Rows()))
-	for i := range at {
-		at[i] = int64(i)
-	}
-	rec, err := r.Gather(ctx, at)
-	if err != nil {
-		return nil, err
+	out := &splitRows{Split: s.Name, Folder: s.Folder, Rows: []splitRow{}}
+	rec, err := c.Head(ctx, s, n)
+	if rec == nil || err != nil {
+		return out, err
 	}
 	defer rec.Release()
-	out := &splitRows{Split: s.Name, Folder: s.Folder, Rows: make([]splitRow, len(at))}
+	out.Rows = make([]splitRow, rec.NumRows())
 	for i := range out.Rows {
 		out.Rows[i] = splitRow{Columns: map[string]any{}, Norms: map[string]float64{}}
 	}
 	hidden := map[string]bool{}
 	for _, e := range s.Encoders {
 		for _, side := range s.Kind.Sides() {
-			for _, role := range []string{cachesink.RoleID, cachesink.RolePos, cachesink.RoleInput} {
+			for _, role := range []string{cachesink.RoleID, cachesink.RolePos} {
 				hidden[cachesink.EncoderColumn(e.Name, side, role)] = true
 			}
 		}
@@ -75,7 +64,7 @@ func (s *splitRows) add(name string, col arrow.Array) error {
 	if _, ok := col.(*array.FixedSizeList); !ok {
 		s.columns = append(s.columns, name)
 		for i := range s.Rows {
-			s.Rows[i].Columns[name] = col.GetOneForMarshal(i)
+			s.Rows[i].Columns[name] = cachesink.Value(col, i)
 			s.Rows[i].texts = append(s.Rows[i].texts, cut(col.ValueStr(i)))
 		}
 		return nil
@@ -86,12 +75,9 @@ func (s *splitRows) add(name string, col arrow.Array) error {
 	}
 	s.vectors = append(s.vectors, fmt.Sprintf("|%s|", name))
 	for i := range s.Rows {
-		sum := 0.0
-		for _, v := range vecs[i*dim : (i+1)*dim] {
-			sum += float64(v) * float64(v)
-		}
-		s.Rows[i].Norms[name] = math.Sqrt(sum)
-		s.Rows[i].texts = append(s.Rows[i].texts, strconv.FormatFloat(math.Sqrt(sum), 'f', 4, 64))
+		n := norm(vecs[i*dim : (i+1)*dim])
+		s.Rows[i].Norms[name] = n
+		s.Rows[i].texts = append(s.Rows[i].texts, strconv.FormatFloat(n, 'f', 4, 64))
 	}
 	return nil
 }
@@ -106,8 +92,10 @@ func (s *splitRows) table() [][]string {
 }
 
 // cut shortens a text to one line of a table's cell.
-func cut(s string) string {
-	const most = 40
+func cut(s string) string { return line(s, 40) }
+
+// line shortens a text to one line of at most so many characters.
+func line(s string, most int) string {
 	var out []rune
 	for _, r := range s {
 		if len(out) == most {
