@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/internal/store"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 )
 
@@ -149,13 +150,13 @@ func (p *Pipeline[Row]) write(ctx context.Context, res *Result, h head.Head, d *
 	if err := checkOutput(dir); err != nil {
 		return err // something else came in its place since the start
 	}
-	if err := syncDir(tmp); err != nil {
+	if err := store.SyncDir(tmp); err != nil {
 		return err
 	}
-	if err := swapDir(tmp, dir); err != nil {
+	if err := store.ReplaceDir(tmp, dir); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(dir))
+	return store.SyncDir(filepath.Dir(dir))
 }
 
 func writeJSON(path string, v any) error {

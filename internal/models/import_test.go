@@ -22,6 +22,8 @@ import (
 
 	"github.com/permafrost-ml/permafrost/internal/models/hubtest"
 	"github.com/permafrost-ml/permafrost/internal/store/storetest"
+
+	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
 // What an import takes of hubtest.Model: all that encoders read.
@@ -160,7 +162,7 @@ func TestImportOverAnother(t *testing.T) {
 		t.Fatalf("error %v", err)
 	}
 	wantModel(t, s, "x", one, imported...)
-	for _, swap := range []func(string, string) error{exchange, func(_, _ string) error { return errors.ErrUnsupported }} {
+	for _, swap := range []func(string, string) error{store.Exchange, func(_, _ string) error { return errors.ErrUnsupported }} {
 		s.exchange = swap
 		if r, err := load("two", true); err != nil || r.Status != Replaced {
 			t.Fatalf("%+v, %v", r, err)

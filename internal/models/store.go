@@ -50,7 +50,7 @@ func New(dir string, fsys store.FS) (*Store, error) {
 	if fsys == nil {
 		fsys = store.OS{}
 	}
-	return &Store{dir: dir, fsys: fsys, exchange: exchange}, nil
+	return &Store{dir: dir, fsys: fsys, exchange: store.Exchange}, nil
 }
 
 // Dir is the store's folder.

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/apache/arrow/go/v15/arrow"
+
+	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
 const (
@@ -53,7 +55,7 @@ func (p *plan) folder(ctx context.Context, dir string, force bool) (*Result, err
 			return err
 		}
 		res.add(Written{Path: filepath.Join(dir, cardName), Bytes: int64(len(card))})
-		return syncDir(filepath.Join(tmp, dataDir))
+		return store.SyncDir(filepath.Join(tmp, dataDir))
 	})
 	if err != nil {
 		return nil, err

@@ -6,7 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
+
+	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
 // placeFile calls fill with a new file beside path, which takes that name when
@@ -36,7 +37,7 @@ func placeFile(path string, force bool, fill func(*os.File) error) (err error) {
 		err = os.Rename(f.Name(), path)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = store.SyncDir(filepath.Dir(path))
 	}
 	if err != nil && !errors.Is(err, ErrExists) {
 		err = fmt.Errorf("write %s: %w", path, err)
@@ -61,8 +62,8 @@ func mayPlaceFile(path string, force bool) error {
 }
 
 // placeFolder calls fill with a new folder beside path, which takes that name
-// when fill is done. A crash while one folder takes the place of another
-// leaves the old one under a hidden name beside it.
+// when fill is done. A crash while one folder takes the place of another may
+// leave the old one under a hidden name beside it.
 func placeFolder(path string, force bool, fill func(tmp string) error) error {
 	path = filepath.Clean(path)
 	if to, err := filepath.EvalSymlinks(path); err == nil {
@@ -83,21 +84,13 @@ func placeFolder(path string, force bool, fill func(tmp string) error) error {
 		return err
 	}
 	err = func() error {
-		if err := errors.Join(os.Chmod(tmp, 0o755), syncDir(tmp)); err != nil {
+		if err := errors.Join(os.Chmod(tmp, 0o755), store.SyncDir(tmp)); err != nil {
 			return err
 		}
-		old := tmp + ".old"
-		had := os.Rename(path, old)
-		if had != nil && !errors.Is(had, fs.ErrNotExist) {
-			return had
-		}
-		if err := os.Rename(tmp, path); err != nil {
-			if had == nil {
-				err = errors.Join(err, os.Rename(old, path))
-			}
+		if err := store.ReplaceDir(tmp, path); err != nil {
 			return err
 		}
-		return errors.Join(syncDir(filepath.Dir(path)), os.RemoveAll(old))
+		return store.SyncDir(filepath.Dir(path))
 	}()
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -122,16 +115,4 @@ func mayPlaceFolder(path string, force bool) error {
 		return fmt.Errorf("%w: %s", ErrExists, path)
 	}
 	return nil
-}
-
-// syncDir makes the names in a folder last, where the system can.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil // it opens no folders
-	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

@@ -1,4 +1,4 @@
-package pipeline
+package store
 
 import (
 	"errors"
@@ -6,6 +6,22 @@ import (
 	"os"
 	"runtime"
 )
+
+// ReplaceDir puts the folder tmp in the place of dir, in one step where the
+// system and the filesystem can exchange folders; what was there before is
+// then under tmp. The names are not yet durable: see [SyncDir].
+func ReplaceDir(tmp, dir string) error {
+	err := Exchange(tmp, dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return os.Rename(tmp, dir)
+	case errors.Is(err, errors.ErrUnsupported):
+		return moveDir(tmp, dir)
+	case err != nil:
+		return &os.LinkError{Op: "exchange", Old: tmp, New: dir, Err: err}
+	}
+	return nil
+}
 
 // moveDir puts the folder tmp in the place of dir in two steps, where the
 // system has no single one: a crash between them leaves the old folder under
@@ -26,8 +42,8 @@ func moveDir(tmp, dir string) error {
 	return os.RemoveAll(old)
 }
 
-// syncDir makes the names in a folder last, where the system can.
-func syncDir(dir string) error {
+// SyncDir makes the names in a folder durable, where the system can.
+func SyncDir(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil // it opens no folders
 	}

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package models
-
-import "errors"
-
-// exchange would swap two folders in one step.
-func exchange(_, _ string) error { return errors.ErrUnsupported }
