@@ -1,0 +1,115 @@
+package cachesink
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/stage"
+)
+
+// idleModel is an encoder that does nothing: every embedding is 0.
+type idleModel struct{ dim int }
+
+func (m idleModel) Spec(context.Context) (encode.Spec, error) {
+	return encode.Spec{Engine: "idle", Dim: m.dim, Fields: []encode.Field{{Name: "v", Value: "1"}}, BatchInvariant: true}, nil
+}
+func (m idleModel) Open(context.Context, int) (encode.Encoder, error)             { return m, nil }
+func (m idleModel) Dim() int                                                      { return m.dim }
+func (m idleModel) Encode(_ context.Context, _ []encode.Input, _ []float32) error { return nil }
+func (m idleModel) Close() error                                                  { return nil }
+
+// checksummedObjects and checksummedDim are the size of the benchmarks'
+// caches: 154 MB of embeddings.
+const checksummedObjects, checksummedDim = 100_000, 384
+
+// idleFill fills a directory with the embeddings of an encoder that does
+// nothing.
+func idleFill(b *testing.B, dir string) *Cache {
+	samples := make([]encode.Sample, checksummedObjects)
+	for i := range samples {
+		samples[i] = encode.GroupSample(encode.Text(fmt.Sprint("text ", i)), "label")
+	}
+	s := setup{splits: map[string][]encode.Sample{"train": samples}, models: map[string]hashModel{"e": {dim: checksummedDim, seed: "e"}}, batch: 256, shard: 1 << 16}
+	s.defaults()
+	c, err := Open(b.Context(), quickDir(dir), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	opts, err := s.options(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	f, err := c.Fill(b.Context(), opts)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Abort()
+	g, _ := stage.NewGroup(b.Context())
+	for name, in := range f.Index(g, s.samples(g)) {
+		f.Write(g, name, encode.Stage(g, in, name, idleModel{checksummedDim}, encode.StageOptions{Workers: 2, BatchSize: s.batch}))
+	}
+	if err := g.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := f.Commit(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	return c
+}
+
+func firstRead(b *testing.B, c *Cache) {
+	var tables Tables
+	defer tables.Release()
+	r, err := c.Read(b.Context(), &c.Manifest().Splits[0], &tables)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.Release()
+}
+
+// BenchmarkChecksums measures a fill with an encoder that does nothing, and
+// the first read of what it stored, with checksums and without: the metrics
+// are the median times with over without, less 1.
+func BenchmarkChecksums(b *testing.B) {
+	with := updateSum
+	defer func() { updateSum = with }()
+	var times [2][2][]time.Duration // fill, read; without, with
+	for range b.N {
+		for on, update := range []func(uint32, []byte) uint32{func(uint32, []byte) uint32 { return 0 }, with} {
+			updateSum = update
+			dir := b.TempDir()
+			start := time.Now()
+			c := idleFill(b, dir)
+			times[0][on] = append(times[0][on], time.Since(start))
+			start = time.Now()
+			firstRead(b, c)
+			times[1][on] = append(times[1][on], time.Since(start))
+		}
+	}
+	for i, name := range []string{"fill", "read"} {
+		var median [2]float64
+		for on, list := range times[i] {
+			slices.Sort(list)
+			median[on] = list[len(list)/2].Seconds()
+		}
+		b.ReportMetric(median[1]/median[0]-1, name+"-cost")
+	}
+}
+
+// BenchmarkVerify verifies a cache whose files are warm; run it with -cpu 1
+// for the rate of a core.
+func BenchmarkVerify(b *testing.B) {
+	c := idleFill(b, b.TempDir())
+	b.SetBytes(c.Manifest().Bytes())
+	for b.Loop() {
+		for f := range c.Verify(b.Context()) {
+			if f != nil {
+				b.Fatal(f.Err)
+			}
+		}
+	}
+}
