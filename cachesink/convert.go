@@ -31,12 +31,8 @@ func (o *original) find(ctx context.Context, f *Fill, id *[32]byte) (int64, erro
 		return -1, nil
 	}
 	if !o.loaded {
-		var base int64
-		for _, s := range o.entry.Shards {
-			if err := loadIDs(ctx, f, o.entry, s, &o.table, base); err != nil {
-				return -1, err
-			}
-			base += s.Rows
+		if _, err := loadIDs(ctx, f, o.entry, &o.table); err != nil {
+			return -1, err
 		}
 		o.loaded = true
 	}

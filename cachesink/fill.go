@@ -227,11 +227,8 @@ func (f *Fill) add(ctx context.Context, u Use) error {
 		return err
 	}
 	e.entry.Shards = slices.Clone(stored.Shards)
-	for _, s := range stored.Shards {
-		if err := loadIDs(ctx, f, stored, s, &e.table, e.base); err != nil {
-			return err
-		}
-		e.base += s.Rows
+	if e.base, err = loadIDs(ctx, f, stored, &e.table); err != nil {
+		return err
 	}
 	e.next = e.base
 	return nil

@@ -552,7 +552,7 @@ func TestVerifyStorage(t *testing.T) {
 				s.Storage = tc.said
 			}
 			c := &Cache{st: st, mem: checked(t)}
-			err = c.verifyShard(t.Context(), e, s)
+			err = c.verifyShard(t.Context(), c.mem, e, s)
 			if tc.wants == "" {
 				if err != nil {
 					t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
+	"github.com/apache/arrow/go/v15/arrow/memory"
 )
 
 // Finding is one file of the cache that is not as it was written.
@@ -24,9 +25,11 @@ type Finding struct {
 // after a finding. It ends early, without a finding, when ctx does.
 func (c *Cache) Verify(ctx context.Context) iter.Seq2[*Finding, int64] {
 	return func(yield func(*Finding, int64) bool) {
+		mem := &recycler{Allocator: c.mem}
+		defer mem.close()
 		for _, e := range c.manifest.Encoders {
 			for _, s := range e.Shards {
-				err := c.verifyShard(ctx, &e, s)
+				err := c.verifyShard(ctx, mem, &e, s)
 				if ctx.Err() != nil || !yield(finding(s.File, err), s.Bytes) {
 					return
 				}
@@ -38,13 +41,13 @@ func (c *Cache) Verify(ctx context.Context) iter.Seq2[*Finding, int64] {
 		}
 		for _, s := range c.manifest.Splits {
 			for _, f := range s.Files {
-				err := c.verifySplitFile(ctx, &s, rows, f)
+				err := c.verifySplitFile(ctx, mem, &s, rows, f)
 				if ctx.Err() != nil || !yield(finding(f, err), f.Bytes) {
 					return
 				}
 			}
 			for _, f := range s.Inputs {
-				err := readFile(ctx, c.st, c.mem, f, func(arrow.Record) error { return nil })
+				err := readFile(ctx, c.st, mem, f, func(arrow.Record) error { return nil })
 				if ctx.Err() != nil || !yield(finding(f, err), f.Bytes) {
 					return
 				}
@@ -60,14 +63,14 @@ func finding(f File, err error) *Finding {
 	return &Finding{File: f.Name, Err: err}
 }
 
-func (c *Cache) verifyShard(ctx context.Context, e *Encoder, s Shard) error {
+func (c *Cache) verifyShard(ctx context.Context, mem memory.Allocator, e *Encoder, s Shard) error {
 	l, err := s.layout()
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrCorrupt, s.Name, err)
 	}
-	var ids []byte
+	ids := make([]byte, 0, max(0, min(s.Rows*idBytes, s.Bytes))) // ids are not compressible
 	batchSize := 0
-	err = readShard(ctx, c.st, c.mem, e, s.File, func(rec arrow.Record) error {
+	err = readShard(ctx, c.st, mem, e, s.File, func(rec arrow.Record) error {
 		got, err := idColumn(rec)
 		if err != nil {
 			return errors.Join(ErrCorrupt, err)
@@ -96,8 +99,8 @@ func (c *Cache) verifyShard(ctx context.Context, e *Encoder, s Shard) error {
 	return err
 }
 
-func (c *Cache) verifySplitFile(ctx context.Context, s *Split, rows map[string]int64, f File) error {
-	return readFile(ctx, c.st, c.mem, f, func(rec arrow.Record) error {
+func (c *Cache) verifySplitFile(ctx context.Context, mem memory.Allocator, s *Split, rows map[string]int64, f File) error {
+	return readFile(ctx, c.st, mem, f, func(rec arrow.Record) error {
 		for _, e := range s.Encoders {
 			if e.Folder == "" {
 				continue
