@@ -3,6 +3,7 @@ package cachesink
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -88,6 +89,9 @@ func BenchmarkChecksums(b *testing.B) {
 			start = time.Now()
 			firstRead(b, c)
 			times[1][on] = append(times[1][on], time.Since(start))
+			if err := os.RemoveAll(dir); err != nil { // before the disk is busy with it
+				b.Fatal(err)
+			}
 		}
 	}
 	for i, name := range []string{"fill", "read"} {
