@@ -23,6 +23,9 @@ var (
 	// the objects that were emitted: in another order, too many, too few, or
 	// not finite.
 	ErrEmbeddings = errors.New("embeddings do not fit their objects")
+	// ErrNoSpace is returned by a fill for which the storage has no room, before
+	// it encodes what does not fit. It is a [*SpaceError].
+	ErrNoSpace = errors.New("not enough space")
 	// ErrBusy is returned when another process has begun a commit and not
 	// ended it in time.
 	ErrBusy = errors.New("another commit is under way")

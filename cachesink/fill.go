@@ -56,6 +56,9 @@ type FillOptions struct {
 	// shards, at most as many as 64 MiB hold. Default: 0, as many as 16 MiB
 	// hold, at most 65,536.
 	RecordBatchRows int
+	// IgnoreSpace fills whatever the storage says of its free space.
+	// Default: false.
+	IgnoreSpace bool
 	// DryRun counts, and stores nothing: nothing is encoded, and Commit
 	// fails. Default: false.
 	DryRun bool
@@ -127,9 +130,13 @@ type Fill struct {
 	objects *arrow.Schema
 	splits  []*splitWriter
 
-	mu    sync.Mutex
-	stats FillStats
-	ended bool
+	free int64 // bytes at the start, -1 where it does not matter
+
+	mu         sync.Mutex
+	stats      FillStats
+	planned    int64 // bytes of the shards to write
+	splitBytes int64 // of the splits, so far
+	ended      bool
 }
 
 // encoderFill is the state of one encoder during a fill.
@@ -143,6 +150,8 @@ type encoderFill struct {
 	inSplit bitmap // positions met in the current split
 	met     bitmap // stored positions met at all
 	next    int64  // position of the next new object
+
+	largest int64 // bytes of a shard to write; guarded by Fill.mu
 
 	mu    sync.Mutex
 	plans []*shardPlan // shards sent on, in order
@@ -178,6 +187,9 @@ func (c *Cache) Fill(ctx context.Context, opts FillOptions) (*Fill, error) {
 		}
 	}
 	f.names = slices.Sorted(maps.Keys(f.byName))
+	if f.free = -1; !opts.IgnoreSpace && !opts.DryRun {
+		f.free = c.st.Free(ctx)
+	}
 	if d, ok := c.st.(*store.Dir); ok && !opts.DryRun {
 		if err := d.Sweep(ctx); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return nil, errors.Join(fmt.Errorf("remove old temporary files of %s: %w", c.st, err), f.Abort())

@@ -83,21 +83,23 @@ func hashVector(dst []float32, seed string, input []byte) {
 
 // setup is a fill as a test declares it.
 type setup struct {
-	splits     map[string][]encode.Sample
-	uses       []encode.Use // default: e, reading "text"
-	models     map[string]hashModel
-	uncached   []string
-	dtypes     map[string]DType
-	codec      Compression
-	recRows    int
-	moody      bool // the encoders are declared not to be batch-invariant
-	shard      int
-	batch      int
-	workers    int
-	regroup    int // rows of a sample batch, 0 for those of the stage
-	dry        bool
-	mem        memory.Allocator
-	onProgress func(FillStats)
+	splits   map[string][]encode.Sample
+	uses     []encode.Use // default: e, reading "text"
+	models   map[string]hashModel
+	uncached []string
+	dtypes   map[string]DType
+	codec    Compression
+	recRows  int
+	moody    bool // the encoders are declared not to be batch-invariant
+	shard    int
+	batch    int
+	workers  int
+	regroup  int // rows of a sample batch, 0 for those of the stage
+	dry      bool
+
+	ignoreSpace bool
+	mem         memory.Allocator
+	onProgress  func(FillStats)
 }
 
 func (s *setup) defaults() {
@@ -129,7 +131,7 @@ func (s *setup) defaults() {
 func (s *setup) options(ctx context.Context) (FillOptions, error) {
 	opts := FillOptions{
 		ShardObjects: s.shard, Compression: s.codec, RecordBatchRows: s.recRows,
-		Allocator: s.mem, DryRun: s.dry, OnProgress: s.onProgress,
+		Allocator: s.mem, DryRun: s.dry, IgnoreSpace: s.ignoreSpace, OnProgress: s.onProgress,
 	}
 	for _, u := range s.uses {
 		spec, err := s.models[u.Name].Spec(ctx)

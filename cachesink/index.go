@@ -209,6 +209,10 @@ func (ix *indexer) take(ctx context.Context, rec arrow.Record, emit func(int, *s
 			return fmt.Errorf("cachesink: split %q: row %d comes where row %d is due", ix.w.cols.split, rows.Value(i), want)
 		}
 	}
+	bytes := ix.w.measure(rec)
+	ix.f.mu.Lock()
+	ix.f.splitBytes += bytes // before a shard with these rows is looked at
+	ix.f.mu.Unlock()
 	var pos [][]int64
 	at := map[*encoderFill]int{} // first of the encoder's columns of positions
 	for i, u := range ix.uses {
@@ -403,7 +407,10 @@ func (s *shardSender) send(ctx context.Context, j *shardJob) error {
 			es.Resumed += p.rows
 			st.Encoders[e.Name] = es
 		})
-	} else if err == nil && p.converts(0) && p.run(0, int(p.rows)) == int(p.rows) {
+	} else if err == nil {
+		err = f.reserve(e, p)
+	}
+	if !ok && err == nil && p.converts(0) && p.run(0, int(p.rows)) == int(p.rows) {
 		done, err = s.convert(ctx, p)
 		ok = true
 	}
