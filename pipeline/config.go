@@ -132,6 +132,13 @@ type Config[Row any] struct {
 	KeepTypes map[string]string
 	// Limit takes only the first rows of each split. Default: 0, all.
 	Limit int64
+	// CheckSources reads the files of the dataset to learn whether they have
+	// changed, even where size, times and inode say that they have not.
+	// Default: false.
+	CheckSources bool
+	// IgnoreSpace starts a fill even if the storage says that it has too
+	// little room for it. Default: false.
+	IgnoreSpace bool
 	// OnError says what becomes of bad rows. Default: source.Fail.
 	OnError source.OnError
 	// Quarantine is the file that bad rows go to with source.Quarantine.

@@ -55,6 +55,7 @@ type splitPlan struct {
 	key     string // of its source note, may be empty
 	facts   map[string]string
 	stored  *cachesink.Split // nil if it must be read
+	why     string           // it must, if not for its facts
 	leftOut *atomic.Int64    // bad rows, of the fill that stored it or of this one
 }
 
@@ -79,7 +80,12 @@ func (p *Pipeline[Row]) survey(ctx context.Context) ([]encoder, []splitPlan, err
 		if sp.key, sp.facts, err = p.sourceKey(ctx, name, encoders); err != nil {
 			return nil, nil, err
 		}
-		if sp.key != "" {
+		switch {
+		case sp.facts["source"] == "":
+			sp.why = "its source has no identity"
+		case sp.key == "":
+			sp.why = "nothing says which version of the Go code makes its samples"
+		default:
 			note, err := p.cache.Note(ctx, sp.key)
 			if err != nil {
 				return nil, nil, err
@@ -111,8 +117,11 @@ func (p *Pipeline[Row]) readAgain(encoders []encoder, plans []splitPlan) {
 	for i := range plans {
 		sp := &plans[i]
 		bad := quarantine && sp.leftOut.Load() > 0
-		if bad && (some || gone) || keys && some {
-			sp.stored = nil
+		if sp.stored != nil && (bad && (some || gone) || keys && some) {
+			sp.stored, sp.why = nil, "its keys may conflict with those of a split that is read"
+			if bad {
+				sp.why = "its bad rows are to be written to the quarantine again"
+			}
 		}
 		some = some || sp.stored == nil
 	}
@@ -134,10 +143,8 @@ func (p *Pipeline[Row]) Fill(ctx context.Context) (*FillReport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fill: %w", ended(ctx, err))
 	}
-	if p.cfg.NoEncode {
-		if err := p.refuse(ctx, encoders, plans); err != nil {
-			return nil, err
-		}
+	if err := p.refuse(ctx, encoders, plans); err != nil {
+		return nil, ended(ctx, err)
 	}
 	guard, err := p.guard()
 	if err != nil {
@@ -240,7 +247,7 @@ func (p *Pipeline[Row]) remember(ctx context.Context, sp splitPlan, fingerprint 
 }
 
 func (p *Pipeline[Row]) fillOptions(encoders []encoder, dry bool) cachesink.FillOptions {
-	o := cachesink.FillOptions{DryRun: dry, Allocator: p.cfg.Allocator}
+	o := cachesink.FillOptions{DryRun: dry, IgnoreSpace: p.cfg.IgnoreSpace, Allocator: p.cfg.Allocator}
 	for _, e := range encoders {
 		o.Encoders = append(o.Encoders, e.use)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/source"
 )
 
 // Pipeline is a validated configuration with what it has opened so far. Its
@@ -131,6 +132,9 @@ func (p *Pipeline[Row]) encoders(ctx context.Context) ([]encoder, error) {
 // sourceKey returns the key and the facts of a split's source note: all that
 // decides its rows. The key is empty where something is not declared.
 func (p *Pipeline[Row]) sourceKey(ctx context.Context, split string, encoders []encoder) (key string, facts map[string]string, err error) {
+	if p.cfg.CheckSources {
+		ctx = source.CheckSources(ctx)
+	}
 	id, err := p.cfg.Splits[split].Identity(ctx)
 	if err != nil {
 		return "", nil, fmt.Errorf("identify split %q: %w", split, err)
