@@ -81,7 +81,14 @@ type failure struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 	Hint    string `json:"hint"`
+	Space   *room  `json:"space,omitempty"` // of a fill for which there is none
 	exit    int
+}
+
+// room is what a fill needs and has, in bytes.
+type room struct {
+	Needed int64 `json:"needed"`
+	Free   int64 `json:"free"`
 }
 
 // classify finds the code, the exit code and the hint of an error.
@@ -93,6 +100,7 @@ func classify(ctx context.Context, err error) failure {
 	}
 	var usage *usageError
 	var row *source.RowError
+	var space *cachesink.SpaceError
 	var sig *signalError
 	switch {
 	case errors.As(err, &usage):
@@ -104,6 +112,10 @@ func classify(ctx context.Context, err error) failure {
 			code = "terminated"
 		}
 		return is(code, exitSignal+int(sig.signal), "run the same command again to go on")
+	case errors.As(err, &space):
+		f.Message = fmt.Sprintf("%s: the fill needs %s in %s, %s are free", cachesink.ErrNoSpace, size(space.Need), space.Place, size(space.Free))
+		f.Space = &room{space.Need, space.Free}
+		return is("no_space", exitNoSpace, "make room, take fewer rows with --limit, or fill all the same with --ignore-space; what is committed is safe")
 	case noSpace(err):
 		return is("no_space", exitNoSpace, "what is committed is safe; make room and run the same command again")
 	case errors.Is(err, pipeline.ErrGPUUnavailable):
