@@ -109,6 +109,10 @@ func planEncoders(p *pipeline.Plan) [][]string {
 // hashes are fingerprints and digests, of which a table shows the beginning.
 var hashes = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
 
+func shortHashes(s string) string {
+	return hashes.ReplaceAllStringFunc(s, func(h string) string { return h[:12] })
+}
+
 func planSplits(p *pipeline.Plan) [][]string {
 	rows := [][]string{{"split", "rows", "encoder", "objects", "hits", "to encode", "source"}}
 	for _, name := range slices.Sorted(maps.Keys(p.Splits)) {
@@ -128,7 +132,7 @@ func planSplits(p *pipeline.Plan) [][]string {
 			first, from = []string{"", ""}, ""
 		}
 		for _, d := range s.Differs {
-			rows = append(rows, []string{"", "", "", "", "", "differs", hashes.ReplaceAllStringFunc(d, func(h string) string { return h[:12] })})
+			rows = append(rows, []string{"", "", "", "", "", "differs", shortHashes(d)})
 		}
 	}
 	return rows
