@@ -378,7 +378,9 @@ func TestDiffOfSources(t *testing.T) {
 		}
 		return c
 	}
-	fact := func(source, limit string) map[string]string { return map[string]string{"source": source, "limit": limit} }
+	fact := func(source, limit string) map[string]string {
+		return map[string]string{"source": source, "limit": limit}
+	}
 	a := cache(3, fact("x", "0"), fact("y", "3"))
 	for want, b := range map[string]*Cache{
 		"[]":                   cache(3, fact("z", "1"), fact("y", "3")),
