@@ -137,7 +137,8 @@ type Config[Row any] struct {
 	// Default: false.
 	CheckSources bool
 	// IgnoreSpace starts a fill even if the storage says that it has too
-	// little room for it. Default: false.
+	// little room for it. Default: false; where less than 16 GiB are free, a
+	// fill then reads the rows once more before, to count what it will write.
 	IgnoreSpace bool
 	// OnError says what becomes of bad rows. Default: source.Fail.
 	OnError source.OnError

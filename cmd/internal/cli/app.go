@@ -151,7 +151,12 @@ func (f *configFlags) add(cmd *cobra.Command) {
 	fs.StringArrayVar(&f.sets, "set", nil, "override a value of the config, such as `a.b=c`; may be repeated")
 	fs.Int64Var(&f.limit, "limit", 0, "take only the first `N` rows of each split")
 	fs.StringVar(&f.onError, "on-error", "", "what becomes of bad rows, a `POLICY`: fail, skip or quarantine (default: as the config says)")
-	fs.BoolVar(&f.check, "check-sources", false, "read the dataset's files even if size, times and inode are those of the last time")
+}
+
+// addSources adds the flag of commands that ask whether the dataset has
+// changed.
+func (f *configFlags) addSources(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.check, "check-sources", false, "read the dataset's files even if size, times and inode are those of the last time")
 }
 
 // addSpace adds the flag of commands that write to the cache.

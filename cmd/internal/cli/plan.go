@@ -36,6 +36,7 @@ will save is not known. It opens no encoder and writes nothing.`,
 		},
 	}
 	flags.add(cmd)
+	flags.addSources(cmd)
 	return cmd
 }
 
