@@ -274,7 +274,7 @@ func (e *Encoder) Differs(other *Encoder) []string {
 	if e.DType != other.DType {
 		d = append(d, fmt.Sprintf("stored as: %s -> %s", e.DType, other.DType))
 	}
-	if e.Dim != other.Dim {
+	if e.Dim != other.Dim && e.Spec["dim"] == other.Spec["dim"] { // else it is said
 		d = append(d, "dimension: "+strconv.Itoa(e.Dim)+" -> "+strconv.Itoa(other.Dim))
 	}
 	if len(d) == 0 && e.Fingerprint != other.Fingerprint {
