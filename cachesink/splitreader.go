@@ -33,7 +33,25 @@ type gatherColumn struct {
 
 // Tables holds the embeddings that several splits share. Its zero value
 // holds none.
-type Tables struct{ byFolder map[string]*Table }
+type Tables struct {
+	// VerifyAlways checks every block that is touched, also those which the
+	// user's cache folder says have held before, in a file that did not
+	// change since. Default: false.
+	VerifyAlways bool
+	// Copy reads all embeddings into host memory, checked, when they are
+	// opened, where files could be mapped; nobody who cuts a file can then
+	// take back what was lent. Default: false.
+	Copy bool
+
+	byFolder map[string]*Table
+}
+
+func (t *Tables) notes() noteFolder {
+	if t.VerifyAlways {
+		return ""
+	}
+	return userNotes()
+}
 
 // Release frees all tables.
 func (t *Tables) Release() {
@@ -52,7 +70,7 @@ func (t *Tables) table(ctx context.Context, c *Cache, folder string) (*Table, er
 	if e == nil {
 		return nil, fmt.Errorf("%w: no embeddings in %s", ErrMissing, folder)
 	}
-	tab, err := c.loadTable(ctx, e)
+	tab, err := c.loadTable(ctx, e, t)
 	if err != nil {
 		return nil, err
 	}
@@ -63,9 +81,12 @@ func (t *Tables) table(ctx context.Context, c *Cache, folder string) (*Table, er
 	return tab, nil
 }
 
-// Read loads a split, and through tables the embeddings of its encoders.
-// Every block read was checked against its checksum. The tables must live
-// as long as the reader; not safe for concurrent use with the same tables.
+// Read loads a split, and opens through tables the embeddings of its encoders.
+// Uncompressed embeddings in a folder are not loaded but mapped, where the
+// system can, so that they need not fit in memory; damage of theirs is found
+// when a row of the block is gathered. No byte is used before its checksum
+// held. The tables must live as long as the reader; not safe for concurrent
+// use with the same tables.
 func (c *Cache) Read(ctx context.Context, s *Split, tables *Tables) (_ *SplitReader, err error) {
 	r := &SplitReader{c: c, split: s, tables: map[string]*Table{}}
 	defer func() {
@@ -249,8 +270,11 @@ func (r *SplitReader) Gather(ctx context.Context, rows []int64) (arrow.Record, e
 
 // column returns the embeddings at the given positions, lent or copied.
 func (t *Table) column(mem memory.Allocator, pos []int64) (arrow.Array, error) {
-	if a, ok := t.lend(pos); ok {
-		return a, nil
+	if err := t.unchanged(); err != nil {
+		return nil, err
+	}
+	if a, err := t.lend(pos); a != nil || err != nil {
+		return a, err
 	}
 	buf := memory.NewResizableBuffer(mem)
 	defer buf.Release()

@@ -75,6 +75,17 @@ func (e *storedRows) read(dst []float32, row int) {
 	}
 }
 
+// readRun writes rows that follow one another to dst.
+func (e *storedRows) readRun(dst []float32, row, n int) {
+	if e.f32 != nil {
+		copy(dst, e.f32[row*e.dim:(row+n)*e.dim])
+		return
+	}
+	for i := range n {
+		e.read(dst[i*e.dim:(i+1)*e.dim], row+i)
+	}
+}
+
 // check finds values that no writer stores.
 func (e *storedRows) check() error {
 	for i, h := range e.f16 {

@@ -3,19 +3,23 @@ package cachesink
 import (
 	"context"
 	"fmt"
-	"sort"
+	"sync/atomic"
+	"time"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 )
 
-// Table is the embeddings of one encoder in host memory, by position, in the
-// dtype that they are stored in. It is safe for concurrent use until Release.
+// Table is the embeddings of one encoder, by position, in the dtype that they
+// are stored in: in the pages of mapped files, or in host memory. It is safe
+// for concurrent use until Release.
 type Table struct {
 	dim    int
 	dtype  DType
 	rows   int64
 	chunks []chunk
+	files  []*mappedFile
+	looked atomic.Int64 // when the files were last held to be unchanged, in ns
 }
 
 // chunk is one record batch of a shard.
@@ -23,20 +27,39 @@ type chunk struct {
 	first int64 // position of its first row
 	vecs  storedRows
 	rec   arrow.Record
+
+	file               *mappedFile // nil in host memory
+	valuesAt, scalesAt int         // where they are in the file, in bytes
+	width              int         // of a row's values, in bytes
 }
 
-// loadTable reads and checks all shards of an encoder, up to the given
-// number of rows.
-func (c *Cache) loadTable(ctx context.Context, e *Encoder) (*Table, error) {
+// loadTable opens all shards of an encoder. Those that are mapped are checked
+// as they are touched, all others are read and checked now.
+func (c *Cache) loadTable(ctx context.Context, e *Encoder, o *Tables) (*Table, error) {
 	t := &Table{dim: e.Dim, dtype: e.DType}
 	for _, s := range e.Shards {
+		if !o.Copy {
+			f, chunks, err := c.mapShard(ctx, e, s, o.notes())
+			if err != nil {
+				t.Release()
+				return nil, fmt.Errorf("load encoder %q: %w", e.Name, err)
+			}
+			if f != nil {
+				for _, ch := range chunks {
+					ch.first += t.rows
+					t.chunks = append(t.chunks, ch)
+				}
+				t.files, t.rows = append(t.files, f), t.rows+s.Rows
+				continue
+			}
+		}
 		err := readShard(ctx, c.st, c.mem, e, s.File, func(rec arrow.Record) error {
 			vecs, err := storedColumns(rec, e.DType, e.Dim)
 			if err != nil {
 				return err
 			}
 			rec.Retain()
-			t.chunks = append(t.chunks, chunk{t.rows, vecs, rec})
+			t.chunks = append(t.chunks, chunk{first: t.rows, vecs: vecs, rec: rec})
 			t.rows += rec.NumRows()
 			return nil
 		})
@@ -54,52 +77,106 @@ func (t *Table) Rows() int64 { return t.rows }
 // Dim returns the number of values of an embedding.
 func (t *Table) Dim() int { return t.dim }
 
-// Release frees the table's memory.
+// Release frees the table's memory. What was lent of mapped files and retained
+// keeps them mapped.
 func (t *Table) Release() {
 	for _, c := range t.chunks {
 		c.rec.Release()
 	}
-	t.chunks = nil
+	for _, f := range t.files {
+		f.release()
+	}
+	t.chunks, t.files = nil, nil
+}
+
+// lookEvery is how often mapped files are held to be unchanged.
+const lookEvery = 100 * time.Millisecond
+
+// unchanged finds mapped files that somebody writes to.
+func (t *Table) unchanged() error {
+	if len(t.files) == 0 {
+		return nil
+	}
+	now, last := time.Now().UnixNano(), t.looked.Load()
+	if now-last < lookEvery.Nanoseconds() || !t.looked.CompareAndSwap(last, now) {
+		return nil
+	}
+	for _, f := range t.files {
+		if err := f.m.Unchanged(); err != nil {
+			t.looked.Store(last) // for others to find it, too
+			return fmt.Errorf("%w: %s: %w", ErrCorrupt, f.name, err)
+		}
+	}
+	return nil
 }
 
 // find returns the chunk that holds a position in [0, Rows).
 func (t *Table) find(pos int64) *chunk {
-	i := sort.Search(len(t.chunks), func(i int) bool { return t.chunks[i].first > pos })
-	return &t.chunks[i-1]
+	lo, hi := 0, len(t.chunks) // it is in [lo, hi)
+	for hi-lo > 1 {
+		if mid := int(uint(lo+hi) / 2); t.chunks[mid].first <= pos {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	return &t.chunks[lo]
 }
 
 // gather writes the embeddings at the given positions to dst, row by row.
 func (t *Table) gather(dst []float32, pos []int64) error {
+	return guarded(t.files, func() error { return t.copyRows(dst, pos) })
+}
+
+func (t *Table) copyRows(dst []float32, pos []int64) error {
 	var c *chunk
-	for i, p := range pos {
+	for i := 0; i < len(pos); {
+		p := pos[i]
 		if p < 0 || p >= t.rows {
 			return fmt.Errorf("%w: position %d of %d embeddings", ErrCorrupt, p, t.rows)
 		}
 		if c == nil || p < c.first || p >= c.first+c.rec.NumRows() {
 			c = t.find(p)
 		}
-		c.vecs.read(dst[i*t.dim:(i+1)*t.dim], int(p-c.first))
+		n := streak(pos[i:], int(c.first+c.rec.NumRows()-p))
+		if err := c.hold(int(p-c.first), n); err != nil {
+			return err
+		}
+		c.vecs.readRun(dst[i*t.dim:(i+n)*t.dim], int(p-c.first), n)
+		i += n
 	}
 	return nil
 }
 
+// streak returns how many positions from the first on, at most so many, follow
+// one another.
+func streak(pos []int64, most int) int {
+	most = min(most, len(pos))
+	n := 1
+	for n < most && pos[n] == pos[0]+int64(n) {
+		n++
+	}
+	return n
+}
+
 // lend returns the embeddings at the given positions without copying, if
 // they are float32 and consecutive in one record batch: an array that shares
-// its memory.
-func (t *Table) lend(pos []int64) (arrow.Array, bool) {
-	if t.dtype != Float32 || len(pos) == 0 || pos[0] < 0 || pos[0] >= t.rows {
-		return nil, false
-	}
-	for i, p := range pos {
-		if p != pos[0]+int64(i) {
-			return nil, false
-		}
+// its memory. It is nil if they are not.
+func (t *Table) lend(pos []int64) (arrow.Array, error) {
+	if t.dtype != Float32 || len(pos) == 0 || pos[0] < 0 || pos[0] >= t.rows || streak(pos, len(pos)) < len(pos) {
+		return nil, nil
 	}
 	c := t.find(pos[0])
 	at := pos[0] - c.first
 	if at+int64(len(pos)) > c.rec.NumRows() {
-		return nil, false
+		return nil, nil
+	}
+	if c.file != nil && c.file.left.Load() > 0 {
+		err := guarded(t.files, func() error { return c.hold(int(at), len(pos)) })
+		if err != nil {
+			return nil, err
+		}
 	}
 	list := c.rec.Column(c.rec.Schema().FieldIndices(ColumnEmbedding)[0])
-	return array.NewSlice(list, at, at+int64(len(pos))), true
+	return array.NewSlice(list, at, at+int64(len(pos))), nil
 }

@@ -1,0 +1,293 @@
+package cachesink
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/permafrost-ml/permafrost/internal/arrowipc"
+	"github.com/permafrost-ml/permafrost/internal/store"
+)
+
+// mapper is a storage whose files can be mapped into memory.
+type mapper interface {
+	Map(ctx context.Context, name string) (*store.Mapping, error)
+}
+
+// mappedFile is a file of the cache in memory. Each block of it is checked by
+// whoever touches it first; several may do so at once. It is unmapped when
+// the last buffer that lies in it is released.
+type mappedFile struct {
+	name string
+	m    *store.Mapping
+	sums []byte
+	held []atomic.Uint64 // a bit for each block whose checksum held
+	left atomic.Int64    // blocks that were not checked yet
+	refs atomic.Int64
+	note verifiedNote
+}
+
+// mapFile maps a file that the manifest names; it is nil where that cannot be
+// done. Its caller holds a reference.
+func mapFile(ctx context.Context, st mapper, read store.Store, f File, note noteFolder) (*mappedFile, error) {
+	sums, err := readSums(ctx, read, f)
+	if err != nil {
+		return nil, err
+	}
+	m, err := st.Map(ctx, f.Name)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		return nil, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, corrupt(f.Name, "the file is gone")
+	case err != nil:
+		return nil, err
+	}
+	if n := int64(len(m.Bytes)); n != f.Bytes {
+		err := corrupt(f.Name, "it has %d bytes, the manifest says %d", n, f.Bytes)
+		return nil, errors.Join(err, m.Close())
+	}
+	blocks := len(sums) / 4
+	mf := &mappedFile{name: f.Name, m: m, sums: sums, held: make([]atomic.Uint64, (blocks+63)/64)}
+	mf.left.Store(int64(blocks))
+	mf.refs.Store(1)
+	mf.note = note.of(m, f)
+	mf.note.recall(mf)
+	return mf, nil
+}
+
+// hold checks the blocks of the bytes in [from, to) that were not checked
+// before.
+func (f *mappedFile) hold(from, to int) error {
+	if f.left.Load() == 0 {
+		return nil
+	}
+	for k := from / sumBlock; k*sumBlock < to; k++ {
+		word, bit := &f.held[k/64], uint64(1)<<(k%64)
+		if word.Load()&bit != 0 {
+			continue
+		}
+		b := f.m.Bytes[k*sumBlock : min((k+1)*sumBlock, len(f.m.Bytes))]
+		want := binary.LittleEndian.Uint32(f.sums[4*k:])
+		if got := updateSum(0, b); got != want {
+			return corrupt(f.name, "checksum of block %d is %08x, not %08x", k, got, want)
+		}
+		if word.Or(bit)&bit == 0 && f.left.Add(-1) == 0 {
+			f.note.remember(f)
+		}
+	}
+	return nil
+}
+
+// ReadAt implements io.ReaderAt, of bytes that were checked.
+func (f *mappedFile) ReadAt(b []byte, off int64) (int, error) {
+	if off >= 0 && off <= int64(len(f.m.Bytes)) {
+		if err := f.hold(int(off), int(min(off+int64(len(b)), int64(len(f.m.Bytes))))); err != nil {
+			return 0, err
+		}
+	}
+	return bytes.NewReader(f.m.Bytes).ReadAt(b, off)
+}
+
+// buffer returns a part of the file as an Arrow buffer, which keeps it mapped.
+func (f *mappedFile) buffer(at, size int64) *memory.Buffer {
+	f.refs.Add(1)
+	return memory.NewBufferWithAllocator(f.m.Bytes[at:at+size:at+size], lease{f})
+}
+
+func (f *mappedFile) release() {
+	if f.refs.Add(-1) == 0 {
+		f.note.remember(f)
+		_ = f.m.Close() // fails only for what was never mapped
+	}
+}
+
+// lease is what a buffer in a mapped file releases.
+type lease struct{ f *mappedFile }
+
+func (l lease) Free([]byte)                   { l.f.release() }
+func (l lease) Allocate(int) []byte           { panic("cachesink: a mapped file is read-only") }
+func (l lease) Reallocate(int, []byte) []byte { panic("cachesink: a mapped file is read-only") }
+
+// mapShard returns the record batches of a shard over its mapped pages, in
+// order; no file where it is to be read instead: it is compressed, not laid
+// out as ours are, or on a storage that has no pages.
+func (c *Cache) mapShard(ctx context.Context, e *Encoder, s Shard, note noteFolder) (f *mappedFile, chunks []chunk, err error) {
+	st, ok := c.st.(mapper)
+	l, err := s.layout()
+	if !ok || err != nil || l.codec != Uncompressed {
+		return nil, nil, nil // who reads it tells what is wrong
+	}
+	if f, err = mapFile(ctx, st, c.st, s.File, note); f == nil || err != nil {
+		return nil, nil, err
+	}
+	err = guarded([]*mappedFile{f}, func() error {
+		r, err := arrowipc.Open(f, int64(len(f.m.Bytes)))
+		if err != nil {
+			return err
+		}
+		placed, err := r.Place()
+		if err != nil {
+			return err
+		}
+		schema := shardSchema(e, "", l, 0)
+		if err := likeShard(r.Fields, schema, e.DType); err != nil {
+			return err
+		}
+		var rows int64
+		for _, p := range placed {
+			ch, err := mapBatch(f, schema, p, e)
+			if err != nil {
+				return err
+			}
+			ch.first = rows
+			rows += p.Rows
+			chunks = append(chunks, ch)
+		}
+		if rows != s.Rows {
+			return fmt.Errorf("it has %d rows, the manifest says %d", rows, s.Rows)
+		}
+		return nil
+	})
+	if err == nil {
+		return f, chunks, nil
+	}
+	for _, ch := range chunks {
+		ch.rec.Release()
+	}
+	f.release()
+	if errors.Is(err, ErrCorrupt) {
+		return nil, nil, fmt.Errorf("map %s of %s: %w", s.Name, c.st, err)
+	}
+	return nil, nil, nil
+}
+
+// mapBatch makes a record batch of the pages where it lies.
+func mapBatch(f *mappedFile, schema *arrow.Schema, p arrowipc.Placed, e *Encoder) (ch chunk, err error) {
+	width := int64(e.DType.values().(arrow.FixedWidthDataType).Bytes())
+	lengths := []int64{p.Rows, p.Rows, p.Rows * int64(e.Dim)}
+	sizes := []int64{-1, p.Rows * idBytes, -1, -1, p.Rows * int64(e.Dim) * width} // -1 for validity
+	if e.DType == Int8 {
+		lengths, sizes = append(lengths, p.Rows), append(sizes, -1, 4*p.Rows)
+	}
+	if p.Rows == 0 || len(p.Lengths) != len(lengths) || len(p.Buffers) != len(sizes) {
+		return ch, fmt.Errorf("%d rows, %d arrays, %d buffers", p.Rows, len(p.Lengths), len(p.Buffers))
+	}
+	for i, n := range lengths {
+		if p.Lengths[i] != n || p.Nulls[i] != 0 {
+			return ch, fmt.Errorf("an array of %d values with %d nulls", p.Lengths[i], p.Nulls[i])
+		}
+	}
+	for i, n := range sizes {
+		if b := p.Buffers[i]; n >= 0 && (b.Size < n || b.At%4 != 0) {
+			return ch, fmt.Errorf("a buffer of %d bytes at %d", b.Size, b.At)
+		}
+	}
+	data := func(t arrow.DataType, n int64, at int, children ...arrow.ArrayData) arrow.ArrayData {
+		bufs := []*memory.Buffer{nil}
+		if at > 0 {
+			b := f.buffer(p.Buffers[at].At, sizes[at])
+			defer b.Release()
+			bufs = append(bufs, b)
+		}
+		return array.NewData(t, int(n), bufs, children, 0, 0)
+	}
+	vals := data(e.DType.values(), lengths[2], 4)
+	defer vals.Release()
+	cols := []arrow.ArrayData{data(IDType, p.Rows, 1), data(schema.Field(1).Type, p.Rows, 0, vals)}
+	if e.DType == Int8 {
+		cols = append(cols, data(arrow.PrimitiveTypes.Float32, p.Rows, 6))
+		ch.scalesAt = int(p.Buffers[6].At)
+	}
+	arrays := make([]arrow.Array, len(cols))
+	for i, d := range cols {
+		arrays[i] = array.MakeFromData(d)
+		d.Release()
+		defer arrays[i].Release()
+	}
+	ch.file, ch.valuesAt, ch.width = f, int(p.Buffers[4].At), e.Dim*int(width)
+	ch.rec = array.NewRecord(schema, arrays, p.Rows)
+	if ch.vecs, err = storedColumns(ch.rec, e.DType, e.Dim); err != nil {
+		ch.rec.Release()
+	}
+	return ch, err
+}
+
+// likeShard compares the fields of a file with those of a shard.
+func likeShard(fields []*arrowipc.Field, schema *arrow.Schema, d DType) error {
+	want := schema.Fields()
+	ok := len(fields) == len(want) && fields[0].Type == arrowipc.FixedBinary && fields[0].Width == idBytes &&
+		fields[1].Type == arrowipc.FixedList && fields[1].Width == int(want[1].Type.(*arrow.FixedSizeListType).Len()) &&
+		len(fields[1].Children) == 1
+	if ok {
+		v := fields[1].Children[0]
+		switch d {
+		case Float32:
+			ok = v.Type == arrowipc.Float && v.Width == 32
+		case Float16:
+			ok = v.Type == arrowipc.Float && v.Width == 16
+		case Int8:
+			ok = v.Type == arrowipc.Int && v.Width == 8 && v.Signed && fields[2].Type == arrowipc.Float && fields[2].Width == 32
+		}
+	}
+	for i := range fields {
+		ok = ok && fields[i].Name == want[i].Name
+	}
+	if !ok {
+		return errors.New("its columns are not those of a shard")
+	}
+	return nil
+}
+
+// hold checks the blocks of some rows, where they are mapped.
+func (c *chunk) hold(row, n int) error {
+	if c.file == nil || c.file.left.Load() == 0 {
+		return nil
+	}
+	if c.scalesAt > 0 {
+		if err := c.file.hold(c.scalesAt+4*row, c.scalesAt+4*(row+n)); err != nil {
+			return err
+		}
+	}
+	return c.file.hold(c.valuesAt+row*c.width, c.valuesAt+(row+n)*c.width)
+}
+
+// guarded runs fn, in which a page of a mapped file may be gone: the process
+// would end, if the runtime was not told to panic.
+func guarded(files []*mappedFile, fn func() error) (err error) {
+	if len(files) == 0 {
+		return fn()
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		if fault, ok := p.(interface {
+			runtime.Error
+			Addr() uintptr
+		}); ok {
+			for _, f := range files {
+				at := uintptr(unsafe.Pointer(&f.m.Bytes[0]))
+				if fault.Addr() >= at && fault.Addr() < at+uintptr(len(f.m.Bytes)) {
+					err = corrupt(f.name, "it was cut while it was mapped, or cannot be read")
+					return
+				}
+			}
+		}
+		panic(p)
+	}()
+	return fn()
+}

@@ -1,0 +1,81 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"time"
+)
+
+// Mapping is a file of a [Dir] in memory: private and read-only. Its pages
+// are read when they are touched, and what touches a page behind the end of a
+// file that was cut since faults.
+type Mapping struct {
+	// Bytes are those of the file, valid until Close.
+	Bytes []byte
+	// State is what the filesystem said of the file when it was mapped, at the
+	// time Opened.
+	State  FileState
+	Opened time.Time
+
+	path string
+	info fs.FileInfo
+}
+
+// FileState is all that a filesystem says of a file without reading it. Times
+// are in nanoseconds since 1970. It is the zero value where the system does
+// not say enough.
+type FileState struct {
+	Size   int64  `json:"size"`
+	Mtime  int64  `json:"mtime"`
+	Ctime  int64  `json:"ctime"`
+	Inode  uint64 `json:"inode"`
+	Device uint64 `json:"device"`
+}
+
+// errChanged is why a mapped file cannot be used any more.
+var errChanged = errors.New("it was changed while it was mapped")
+
+// Map maps a whole file. The error is errors.ErrUnsupported where files
+// cannot be mapped, or this one: an empty one, or one of a filesystem that is
+// not the operating system's.
+func (d *Dir) Map(ctx context.Context, name string) (*Mapping, error) {
+	r, err := d.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	f, ok := r.(*dirReader).File.(*os.File)
+	if !ok || r.Size() == 0 || int64(int(r.Size())) != r.Size() {
+		return nil, errors.ErrUnsupported
+	}
+	m := &Mapping{path: d.Path(name), Opened: time.Now()}
+	if m.info, err = f.Stat(); err != nil {
+		return nil, err
+	}
+	m.State = stateOf(m.info)
+	if m.Bytes, err = mapFile(f, int(m.info.Size())); err != nil {
+		return nil, &fs.PathError{Op: "map", Path: m.path, Err: err}
+	}
+	return m, nil
+}
+
+// Close unmaps the file.
+func (m *Mapping) Close() error { return unmapFile(m.Bytes) }
+
+// Prefetch asks the system to read a part of the file before it is touched.
+func (m *Mapping) Prefetch(from, to int) { willNeed(m.Bytes, from, to) }
+
+// Unchanged returns an error if the file was written to or cut since it was
+// mapped. One that was removed or replaced still has its bytes.
+func (m *Mapping) Unchanged() error {
+	info, err := os.Stat(m.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && os.SameFile(info, m.info) && (info.Size() != m.info.Size() || !info.ModTime().Equal(m.info.ModTime())) {
+		err = errChanged
+	}
+	return err
+}
