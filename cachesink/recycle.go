@@ -1,6 +1,7 @@
 package cachesink
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 
@@ -13,14 +14,19 @@ const (
 	// recycledBuffers bounds how many are kept: those of one record batch, as
 	// the file has them and as they are handed out.
 	recycledBuffers = 8
+	// gatheredBuffers bounds those of gathered batches: of what a few workers
+	// have gathered ahead.
+	gatheredBuffers = 32
 )
 
 // recycler is an allocator that keeps large buffers for the next record
 // batch: new memory would be cleared, and its pages be mapped, for each.
 type recycler struct {
 	memory.Allocator
-	mu   sync.Mutex
-	kept [][]byte
+	limit  int // how many buffers are kept; 0 for recycledBuffers
+	mu     sync.Mutex
+	kept   [][]byte
+	closed bool
 }
 
 func (r *recycler) Allocate(n int) []byte {
@@ -49,19 +55,22 @@ func (r *recycler) Free(b []byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b = b[:cap(b)] // as it was allocated
-	if len(b) < recycledBytes {
+	if len(b) < recycledBytes || r.closed {
 		r.Allocator.Free(b)
 		return
 	}
 	r.kept = append(r.kept, b)
-	if len(r.kept) > recycledBuffers {
+	if len(r.kept) > cmp.Or(r.limit, recycledBuffers) {
 		r.Allocator.Free(r.kept[0])
 		r.kept = slices.Delete(r.kept, 0, 1)
 	}
 }
 
-// close frees what is kept.
+// close frees what is kept; what is freed later is not kept any more.
 func (r *recycler) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
 	for _, b := range r.kept {
 		r.Allocator.Free(b)
 	}

@@ -21,7 +21,10 @@ type SplitReader struct {
 	inputs arrow.Record  // all columns of the input files, nil without any
 	cols   []gatherColumn
 	tables map[string]*Table
-	shared bool // rows and inputs are another reader's
+	shared bool // rows, inputs and batches are another reader's
+	// batches is the memory of gathered embeddings: that of batches which were
+	// released is used again.
+	batches *recycler
 }
 
 // gatherColumn says where a column of a gathered batch comes from.
@@ -88,7 +91,10 @@ func (t *Tables) table(ctx context.Context, c *Cache, folder string) (*Table, er
 // held. The tables must live as long as the reader; not safe for concurrent
 // use with the same tables.
 func (c *Cache) Read(ctx context.Context, s *Split, tables *Tables) (_ *SplitReader, err error) {
-	r := &SplitReader{c: c, split: s, tables: map[string]*Table{}}
+	r := &SplitReader{
+		c: c, split: s, tables: map[string]*Table{},
+		batches: &recycler{Allocator: c.mem, limit: gatheredBuffers},
+	}
 	defer func() {
 		if err != nil {
 			r.Release()
@@ -259,7 +265,7 @@ func (r *SplitReader) Gather(ctx context.Context, rows []int64) (arrow.Record, e
 			for k, row := range rows {
 				pos[k] = c.pos[row]
 			}
-			cols[i], err = c.table.column(r.c.mem, pos)
+			cols[i], err = c.table.column(r.batches, pos)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("split %q, column %q: %w", r.split.Name, r.schema.Field(i).Name, err)
@@ -300,6 +306,7 @@ func (r *SplitReader) Release() {
 			rec.Release()
 		}
 	}
+	r.batches.close()
 	r.rows, r.inputs, r.cols = nil, nil, nil
 }
 

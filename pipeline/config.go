@@ -136,6 +136,10 @@ type Config[Row any] struct {
 	// changed, even where size, times and inode say that they have not.
 	// Default: false.
 	CheckSources bool
+	// VerifyAlways checks the checksums of all embeddings that are replayed,
+	// also of blocks which the user's cache folder says have held before, in a
+	// file that did not change since. Default: false.
+	VerifyAlways bool
 	// IgnoreSpace starts a fill even if the storage says that it has too
 	// little room for it. Default: false; where less than 16 GiB are free, a
 	// fill then reads the rows once more before, to count what it will write.

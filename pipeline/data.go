@@ -73,7 +73,7 @@ func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error
 		return nil, err
 	}
 	d.replay = func(ctx context.Context, sequential bool, epoch int) iter.Seq2[arrow.Record, error] {
-		return p.replay(ctx, sel, sequential, epoch)
+		return p.replay(ctx, sel, sequential, epoch, EpochOptions{})
 	}
 	return d, nil
 }

@@ -71,13 +71,35 @@ func (b *Batch) Release() { b.rec.Release() }
 // first where that has not been done. The sequence depends on the seed, the
 // epoch and the number of rows alone.
 func (p *Pipeline[Row]) Epoch(ctx context.Context, split string, epoch int) iter.Seq2[*Batch, error] {
+	return p.EpochFrom(ctx, split, epoch, EpochOptions{})
+}
+
+// EpochOptions say which batches of an epoch come. The zero value is all of
+// them.
+type EpochOptions struct {
+	// Rank and World share an epoch among processes that train together: of
+	// the batches that are left, rank r of W takes number r, r+W, r+2W, ...
+	// Default: 0 of 1.
+	Rank, World int
+	// Done is how many batches of this epoch all ranks together have done: the
+	// position to go on from, with any number of ranks. Default: 0.
+	Done int64
+	// Workers is how many goroutines gather batches ahead of the loop.
+	// Default: that of [source.ReplayOptions].
+	Workers int
+}
+
+// EpochFrom is [Pipeline.Epoch] for a part of the batches. All batches of all
+// ranks are those of Epoch, and in its order, whatever the number of ranks is
+// and wherever they went on.
+func (p *Pipeline[Row]) EpochFrom(ctx context.Context, split string, epoch int, o EpochOptions) iter.Seq2[*Batch, error] {
 	return func(yield func(*Batch, error) bool) {
 		r, err := p.reader(ctx, split)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		for rec, err := range p.replay(ctx, r, p.cfg.Train.Sequential, epoch) {
+		for rec, err := range p.replay(ctx, r, p.cfg.Train.Sequential, epoch, o) {
 			if err != nil {
 				yield(nil, fmt.Errorf("epoch %d of split %q: %w", epoch, split, err))
 				return
@@ -112,14 +134,15 @@ func (p *Pipeline[Row]) reader(ctx context.Context, split string) (*cachesink.Sp
 
 // replay yields the record batches of one pass, borrowed, with embeddings
 // for every encoder: gathered where they are cached, else computed.
-func (p *Pipeline[Row]) replay(ctx context.Context, r *cachesink.SplitReader, sequential bool, epoch int) iter.Seq2[arrow.Record, error] {
+func (p *Pipeline[Row]) replay(ctx context.Context, r *cachesink.SplitReader, sequential bool, epoch int, o EpochOptions) iter.Seq2[arrow.Record, error] {
 	rp, err := source.Replay(r, source.ReplayOptions{
 		BatchSize: p.cfg.Train.BatchSize, Sequential: sequential, Seed: p.cfg.Seed,
+		Rank: o.Rank, World: o.World, Workers: o.Workers,
 	})
 	if err != nil {
 		return func(yield func(arrow.Record, error) bool) { yield(nil, err) }
 	}
-	recs := rp.Epoch(ctx, epoch)
+	recs := rp.EpochFrom(ctx, epoch, o.Done)
 	if !p.loop.needed(r.Split()) {
 		return recs
 	}

@@ -47,6 +47,7 @@ func New[Row any](cfg Config[Row]) (*Pipeline[Row], error) {
 		places:  map[string]placement{},
 		readers: map[string]*cachesink.SplitReader{},
 	}
+	p.tables.VerifyAlways = cfg.VerifyAlways
 	p.loop.models = cfg.Encoders
 	p.loop.open = func(ctx context.Context, m encode.Model) (*encode.Columns, error) {
 		return encode.OpenColumns(ctx, m, cfg.Allocator)

@@ -241,3 +241,70 @@ func BenchmarkPermutation(b *testing.B) {
 		})
 	}
 }
+
+// Of orders too long to be written out: where single positions and pairs of
+// neighbours go, how often a later position has the smaller row, and how many
+// rows stay, over many seeds.
+func TestPermutationsOfManyRowsAreUniform(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int64{1_000_003, 1 << 20, 1<<32 + 1, 1 << 50} {
+		const seeds, bins, span = 4000, 32, 64
+		bin := func(row int64) int { return int(float64(row) / float64(n) * bins) }
+		single, neighbours, far := make([]int, bins), make([]int, bins*bins), make([]int, bins*bins)
+		inversions, pairs, near := 0, 0, 0
+		rows := make([]int64, span)
+		for seed := range uint64(seeds) {
+			p := source.NewPermutation(n, seed, 3)
+			first := int64(seed) * (n / seeds)
+			p.Fill(rows, first)
+			for _, row := range rows {
+				single[bin(row)]++
+			}
+			neighbours[bin(rows[0])*bins+bin(rows[1])]++
+			far[bin(rows[2])*bins+bin(p.At((first+n/2)%n))]++
+			for i := range rows {
+				for _, later := range rows[i+1:] {
+					if pairs++; later < rows[i] {
+						inversions++
+					}
+				}
+			}
+			for i := 1; i < span; i++ { // rows that stay beside one another
+				if d := rows[i] - rows[i-1]; d > -n/1000 && d < n/1000 {
+					near++
+				}
+			}
+		}
+		for name, off := range map[string]float64{
+			"positions":  chiSquare(single, seeds*span),
+			"neighbours": chiSquare(neighbours, seeds),
+			"far pairs":  chiSquare(far, seeds),
+		} {
+			if math.Abs(off) > tooFar {
+				t.Errorf("n %d: %s are off by %.1f", n, name, off)
+			}
+		}
+		// Inversions of k places have the mean k(k-1)/4 and the variance
+		// k(k-1)(2k+5)/72.
+		dev := math.Sqrt(float64(seeds) * span * (span - 1) * (2*span + 5) / 72)
+		if off := (float64(inversions) - float64(pairs)/2) / dev; math.Abs(off) > tooFar {
+			t.Errorf("n %d: inversions are off by %.1f", n, off)
+		}
+		mean := float64(seeds*(span-1)) * 2 / 1000
+		if off := (float64(near) - mean) / math.Sqrt(mean); math.Abs(off) > tooFar {
+			t.Errorf("n %d: %d neighbours stay near, %.0f are due", n, near, mean)
+		}
+	}
+	fixed := 0
+	const epochs, n = 40, 100_003
+	for epoch := range epochs {
+		for i, row := range order(n, 11, epoch) {
+			if row == int64(i) {
+				fixed++
+			}
+		}
+	}
+	if off := (float64(fixed) - epochs) / math.Sqrt(epochs); math.Abs(off) > tooFar {
+		t.Errorf("n %d: %d fixed points in %d epochs", n, fixed, epochs)
+	}
+}

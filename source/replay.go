@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
 
 	"github.com/apache/arrow/go/v15/arrow"
 )
@@ -41,10 +42,20 @@ type ReplayOptions struct {
 	// empty, the one that it falls into comes without its first batches, and
 	// the remaining ones are shared among ranks anew. Default 0.
 	Start int64
+	// Workers is how many goroutines gather batches ahead of the consumer, at
+	// most two batches each; the sequence does not depend on it. Without any,
+	// a batch is gathered when it is asked for.
+	// Default: as many as there are processors, at most 4; where Sequential is
+	// set, none. A negative number is none.
+	Workers int
 }
 
 // defaultReplayBatch is the batch size of replay where none is given.
 const defaultReplayBatch = 256
+
+// maxReplayWorkers bounds the workers where no number is given: a few take
+// all that the memory gives.
+const maxReplayWorkers = 4
 
 // Replayer gives the epochs of a table. It is immutable, and as safe for
 // concurrent use as its table.
@@ -74,6 +85,9 @@ func Replay(t Table, o ReplayOptions) (*Replayer, error) {
 		o.BatchSize = defaultReplayBatch
 	}
 	o.World = max(o.World, 1)
+	if o.Workers == 0 && !o.Sequential {
+		o.Workers = min(runtime.GOMAXPROCS(0), maxReplayWorkers)
+	}
 	r := &Replayer{table: t, opts: o, rows: t.Rows()}
 	r.batches = r.rows / int64(o.BatchSize)
 	if !o.DropLast && r.rows%int64(o.BatchSize) > 0 {
@@ -104,32 +118,60 @@ func (r *Replayer) done(epoch int) int64 {
 // together, whatever Start is.
 func (r *Replayer) EpochFrom(ctx context.Context, epoch int, done int64) iter.Seq2[arrow.Record, error] {
 	return func(yield func(arrow.Record, error) bool) {
-		size := int64(r.opts.BatchSize)
-		order := NewPermutation(r.rows, r.opts.Seed, epoch)
-		rows := make([]int64, min(size, r.rows))
-		for batch := max(done, 0) + int64(r.opts.Rank); batch < r.batches; batch += int64(r.opts.World) {
+		first, step := max(done, 0)+int64(r.opts.Rank), int64(r.opts.World)
+		if first >= r.batches {
+			return
+		}
+		n := (r.batches-first-1)/step + 1 // batches of this rank
+		worker := func() func(context.Context, int64) (arrow.Record, error) {
+			gather := r.gatherer(epoch)
+			return func(ctx context.Context, i int64) (arrow.Record, error) { return gather(ctx, first+i*step) }
+		}
+		get, free := worker(), func() {}
+		if workers := int(min(int64(r.opts.Workers), n)); workers > 0 {
+			a := gatherAhead(ctx, workers, n, worker)
+			defer a.close()
+			get = func(ctx context.Context, _ int64) (arrow.Record, error) { return a.get(ctx) }
+			free = a.free
+		}
+		for i := range n {
 			if ctx.Err() != nil {
 				yield(nil, context.Cause(ctx))
 				return
 			}
-			first := batch * size
-			rows = rows[:min(size, r.rows-first)]
-			if r.opts.Sequential {
-				for i := range rows {
-					rows[i] = first + int64(i)
-				}
-			} else {
-				order.Fill(rows, first)
-			}
-			record, err := r.gather(ctx, rows)
+			record, err := get(ctx, i)
 			if err != nil {
-				yield(nil, fmt.Errorf("epoch %d, batch %d: %w", epoch, batch, err))
+				if ctx.Err() != nil {
+					err = context.Cause(ctx)
+				}
+				yield(nil, fmt.Errorf("epoch %d, batch %d: %w", epoch, first+i*step, err))
 				return
 			}
 			if !r.give(record, yield) {
 				return
 			}
+			free()
 		}
+	}
+}
+
+// gatherer returns a function that gathers a batch of an epoch. It is for one
+// goroutine.
+func (r *Replayer) gatherer(epoch int) func(ctx context.Context, batch int64) (arrow.Record, error) {
+	size := int64(r.opts.BatchSize)
+	order := NewPermutation(r.rows, r.opts.Seed, epoch)
+	rows := make([]int64, min(size, r.rows))
+	return func(ctx context.Context, batch int64) (arrow.Record, error) {
+		first := batch * size
+		rows = rows[:min(size, r.rows-first)]
+		if r.opts.Sequential {
+			for i := range rows {
+				rows[i] = first + int64(i)
+			}
+		} else {
+			order.Fill(rows, first)
+		}
+		return r.gather(ctx, rows)
 	}
 }
 

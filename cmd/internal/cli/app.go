@@ -144,6 +144,7 @@ type configFlags struct {
 	onError string
 	check   bool
 	space   bool
+	verify  string
 }
 
 func (f *configFlags) add(cmd *cobra.Command) {
@@ -164,6 +165,11 @@ func (f *configFlags) addSpace(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.space, "ignore-space", false, "fill even if the storage says that it has too little room")
 }
 
+// addVerify adds the flag of commands that replay the cache.
+func (f *configFlags) addVerify(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.verify, "verify", "auto", "check the checksums of embeddings, `WHEN`: auto, when a file is new or has changed, or always")
+}
+
 // load reads a config and applies the flags.
 func (f *configFlags) load(cmd *cobra.Command, path string) (config, error) {
 	if cmd.Flags().Changed("limit") && f.limit < 1 {
@@ -173,11 +179,14 @@ func (f *configFlags) load(cmd *cobra.Command, path string) (config, error) {
 	if !slices.Contains(policies, source.OnError(f.onError)) {
 		return config{}, usagef("--on-error is fail, skip or quarantine, not %q", f.onError)
 	}
+	if !slices.Contains([]string{"", "auto", "always"}, f.verify) {
+		return config{}, usagef("--verify is auto or always, not %q", f.verify)
+	}
 	cfg, err := pipeline.LoadConfig(path, f.sets...)
 	if err != nil {
 		return cfg, err
 	}
-	cfg.CheckSources, cfg.IgnoreSpace = f.check, f.space
+	cfg.CheckSources, cfg.IgnoreSpace, cfg.VerifyAlways = f.check, f.space, f.verify == "always"
 	if f.limit > 0 {
 		cfg.Limit = f.limit
 	}

@@ -37,6 +37,7 @@ folder. What is in the cache is not encoded again.`,
 	flags.add(cmd)
 	flags.addSources(cmd)
 	flags.addSpace(cmd)
+	flags.addVerify(cmd)
 	cmd.Flags().BoolVar(&noEncode, "no-encode", false, "fail with exit code 4 instead of encoding anything")
 	return cmd
 }
@@ -63,6 +64,7 @@ Does what run does, from a cache that must hold everything: nothing is encoded.`
 	flags.add(cmd)
 	flags.addSources(cmd)
 	flags.addSpace(cmd)
+	flags.addVerify(cmd)
 	return cmd
 }
 
