@@ -207,6 +207,24 @@
 // encode stage cuts them into batches for the encoder, by length if that is
 // not batch-invariant, so the bytes of a shard follow from its objects.
 //
+// # Mapped files
+//
+// Uncompressed shards in a [Dir] are mapped into memory, private and
+// read-only, where the system has that: they take no memory of their own, a
+// column of consecutive rows in float32 is the pages of the file, and a cache
+// may be larger than memory. A block is checked when it is touched first, so
+// damage is ErrCorrupt from the Gather that meets it. Which blocks held is
+// kept in the user's cache folder (permafrost/verified), by device, inode,
+// size, times and the digest of the checksums, so that a later process need
+// not check them again; [Tables].VerifyAlways does not look there. A file that
+// was changed less than 2 seconds before it was mapped has no such note.
+//
+// Nobody may write to a file of a cache or cut it. Where it happens all the
+// same, a Gather that meets a page which is gone is ErrCorrupt, and so is any
+// Gather from 100 ms after a file's size or time of change became others. Who
+// reads a lent batch whose file is cut at that moment is ended by the system;
+// [Tables].Copy, which reads all into memory first, leaves no such moment.
+//
 // # Ownership and concurrency
 //
 // A record batch belongs to the stage that receives it, which releases it;

@@ -216,7 +216,7 @@ func mapBatch(f *mappedFile, schema *arrow.Schema, p arrowipc.Placed, e *Encoder
 		d.Release()
 		defer arrays[i].Release()
 	}
-	ch.file, ch.valuesAt, ch.width = f, int(p.Buffers[4].At), e.Dim*int(width)
+	ch.file, ch.valuesAt, ch.width, ch.rows = f, int(p.Buffers[4].At), e.Dim*int(width), int(p.Rows)
 	ch.rec = array.NewRecord(schema, arrays, p.Rows)
 	if ch.vecs, err = storedColumns(ch.rec, e.DType, e.Dim); err != nil {
 		ch.rec.Release()

@@ -52,7 +52,7 @@ func (c *Cache) decoded(e *Encoder, schema *arrow.Schema, rec arrow.Record) (arr
 	if err != nil {
 		return nil, err
 	}
-	one := Table{dim: e.Dim, dtype: e.DType, rows: rec.NumRows(), chunks: []chunk{{vecs: vecs, rec: rec}}}
+	one := Table{dim: e.Dim, dtype: e.DType, rows: rec.NumRows(), chunks: []chunk{{rows: int(rec.NumRows()), vecs: vecs, rec: rec}}}
 	pos := make([]int64, rec.NumRows())
 	for i := range pos {
 		pos[i] = int64(i)

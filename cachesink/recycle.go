@@ -32,7 +32,8 @@ type recycler struct {
 func (r *recycler) Allocate(n int) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i, b := range r.kept {
+	for i := len(r.kept) - 1; i >= 0; i-- { // the last is most likely in the processor's cache
+		b := r.kept[i]
 		if n >= recycledBytes && cap(b) >= n && cap(b) <= 2*n {
 			r.kept = slices.Delete(r.kept, i, i+1)
 			return b[:n]

@@ -20,11 +20,14 @@ type Table struct {
 	chunks []chunk
 	files  []*mappedFile
 	looked atomic.Int64 // when the files were last held to be unchanged, in ns
+	near   []int32      // the chunk at every position that is a multiple of 1<<shift
+	shift  uint
 }
 
 // chunk is one record batch of a shard.
 type chunk struct {
 	first int64 // position of its first row
+	rows  int
 	vecs  storedRows
 	rec   arrow.Record
 
@@ -59,7 +62,7 @@ func (c *Cache) loadTable(ctx context.Context, e *Encoder, o *Tables) (*Table, e
 				return err
 			}
 			rec.Retain()
-			t.chunks = append(t.chunks, chunk{first: t.rows, vecs: vecs, rec: rec})
+			t.chunks = append(t.chunks, chunk{first: t.rows, rows: int(rec.NumRows()), vecs: vecs, rec: rec})
 			t.rows += rec.NumRows()
 			return nil
 		})
@@ -68,6 +71,7 @@ func (c *Cache) loadTable(ctx context.Context, e *Encoder, o *Tables) (*Table, e
 			return nil, fmt.Errorf("load encoder %q: %w", e.Name, err)
 		}
 	}
+	t.index()
 	return t, nil
 }
 
@@ -110,17 +114,33 @@ func (t *Table) unchanged() error {
 	return nil
 }
 
-// find returns the chunk that holds a position in [0, Rows).
+// find returns the chunk that holds a position in [0, Rows). It does not
+// search: what a processor cannot foresee keeps it from reading ahead.
 func (t *Table) find(pos int64) *chunk {
-	lo, hi := 0, len(t.chunks) // it is in [lo, hi)
-	for hi-lo > 1 {
-		if mid := int(uint(lo+hi) / 2); t.chunks[mid].first <= pos {
-			lo = mid
-		} else {
-			hi = mid
-		}
+	i := 0
+	if at := pos >> t.shift; at < int64(len(t.near)) {
+		i = int(t.near[at])
 	}
-	return &t.chunks[lo]
+	for i+1 < len(t.chunks) && t.chunks[i+1].first <= pos {
+		i++
+	}
+	return &t.chunks[i]
+}
+
+// index makes find quick: for about four places a chunk it notes which chunk
+// is there, so that few steps are left.
+func (t *Table) index() {
+	for t.rows>>t.shift > 4*int64(len(t.chunks)) {
+		t.shift++
+	}
+	t.near = make([]int32, 0, t.rows>>t.shift+1)
+	i := 0
+	for pos := int64(0); pos < t.rows; pos += 1 << t.shift {
+		for i+1 < len(t.chunks) && t.chunks[i+1].first <= pos {
+			i++
+		}
+		t.near = append(t.near, int32(i))
+	}
 }
 
 // gather writes the embeddings at the given positions to dst, row by row.
@@ -128,22 +148,38 @@ func (t *Table) gather(dst []float32, pos []int64) error {
 	return guarded(t.files, func() error { return t.copyRows(dst, pos) })
 }
 
+// place is where some rows of a batch are that follow one another.
+type place struct {
+	c      *chunk
+	row, n int
+}
+
 func (t *Table) copyRows(dst []float32, pos []int64) error {
-	var c *chunk
-	for i := 0; i < len(pos); {
-		p := pos[i]
-		if p < 0 || p >= t.rows {
-			return fmt.Errorf("%w: position %d of %d embeddings", ErrCorrupt, p, t.rows)
+	// First it is found out where a good number of rows are, then they are
+	// copied: the processor reads the next rows while it still writes one.
+	var places [256]place
+	for len(pos) > 0 {
+		k, rows := 0, 0
+		for rows < len(pos) && k < len(places) {
+			p := pos[rows]
+			if p < 0 || p >= t.rows {
+				return fmt.Errorf("%w: position %d of %d embeddings", ErrCorrupt, p, t.rows)
+			}
+			c := t.find(p)
+			row := int(p - c.first)
+			n := streak(pos[rows:], c.rows-row)
+			if err := c.hold(row, n); err != nil {
+				return err
+			}
+			places[k] = place{c, row, n}
+			k, rows = k+1, rows+n
 		}
-		if c == nil || p < c.first || p >= c.first+c.rec.NumRows() {
-			c = t.find(p)
+		for i := range places[:k] {
+			p := &places[i]
+			p.c.vecs.readRun(dst[:p.n*t.dim], p.row, p.n)
+			dst = dst[p.n*t.dim:]
 		}
-		n := streak(pos[i:], int(c.first+c.rec.NumRows()-p))
-		if err := c.hold(int(p-c.first), n); err != nil {
-			return err
-		}
-		c.vecs.readRun(dst[i*t.dim:(i+n)*t.dim], int(p-c.first), n)
-		i += n
+		pos = pos[rows:]
 	}
 	return nil
 }
@@ -168,7 +204,7 @@ func (t *Table) lend(pos []int64) (arrow.Array, error) {
 	}
 	c := t.find(pos[0])
 	at := pos[0] - c.first
-	if at+int64(len(pos)) > c.rec.NumRows() {
+	if at+int64(len(pos)) > int64(c.rows) {
 		return nil, nil
 	}
 	if c.file != nil && c.file.left.Load() > 0 {

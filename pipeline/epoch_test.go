@@ -38,6 +38,42 @@ func column[A any](t testing.TB, b *pipeline.Batch, name string) A {
 	return b.Record().Column(at[0]).(any).(A)
 }
 
+// TestEpochFrom goes on in the middle of an epoch, with other numbers of ranks.
+func TestEpochFrom(t *testing.T) {
+	cfg := config(t, t.TempDir())
+	cfg.Train.BatchSize = 3
+	p := open(t, cfg)
+	whole := order(t, p, 1)
+	batches := (len(whole) + 2) / 3
+	for world := 1; world <= 4; world++ {
+		for done := range batches + 1 {
+			got := map[int][]int64{}
+			for rank := range world {
+				at := done + rank
+				for b, err := range p.EpochFrom(t.Context(), "train", 1, pipeline.EpochOptions{Rank: rank, World: world, Done: int64(done), Workers: 2}) {
+					if err != nil {
+						t.Fatal(err)
+					}
+					got[at] = slices.Clone(column[*array.Int64](t, b, "row").Int64Values())
+					at += world
+				}
+			}
+			var rows []int64
+			for at := done; at < batches; at++ {
+				rows = append(rows, got[at]...)
+			}
+			if want := whole[min(3*done, len(whole)):]; len(got) != batches-done || !slices.Equal(rows, want) {
+				t.Errorf("%d ranks from batch %d: %v, want %v", world, done, rows, want)
+			}
+		}
+	}
+	for b, err := range p.EpochFrom(t.Context(), "train", 0, pipeline.EpochOptions{Rank: 2, World: 2}) {
+		if b != nil || err == nil {
+			t.Error("there is a rank 2 of 2")
+		}
+	}
+}
+
 // TestBatchTensors: the operations of a batch's tensors are this
 // module's, bit for bit.
 func TestBatchTensors(t *testing.T) {
