@@ -78,7 +78,9 @@ func (f *mappedFile) hold(from, to int) error {
 		if word.Load()&bit != 0 {
 			continue
 		}
-		b := f.m.Bytes[k*sumBlock : min((k+1)*sumBlock, len(f.m.Bytes))]
+		end := min((k+1)*sumBlock, len(f.m.Bytes))
+		f.m.Prefetch(k*sumBlock, end) // in one read, not page by page
+		b := f.m.Bytes[k*sumBlock : end]
 		want := binary.LittleEndian.Uint32(f.sums[4*k:])
 		if got := updateSum(0, b); got != want {
 			return corrupt(f.name, "checksum of block %d is %08x, not %08x", k, got, want)

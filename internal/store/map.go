@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"time"
@@ -38,8 +39,8 @@ type FileState struct {
 var errChanged = errors.New("it was changed while it was mapped")
 
 // Map maps a whole file. The error is errors.ErrUnsupported where files
-// cannot be mapped, or this one: an empty one, or one of a filesystem that is
-// not the operating system's.
+// cannot be mapped, or this one: an empty one, one of a filesystem that is not
+// the operating system's, or one too many for the system.
 func (d *Dir) Map(ctx context.Context, name string) (*Mapping, error) {
 	r, err := d.Open(ctx, name)
 	if err != nil {
@@ -56,7 +57,7 @@ func (d *Dir) Map(ctx context.Context, name string) (*Mapping, error) {
 	}
 	m.State = stateOf(m.info)
 	if m.Bytes, err = mapFile(f, int(m.info.Size())); err != nil {
-		return nil, &fs.PathError{Op: "map", Path: m.path, Err: err}
+		return nil, fmt.Errorf("map %s: %w: %w", m.path, errors.ErrUnsupported, err)
 	}
 	return m, nil
 }
