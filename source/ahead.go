@@ -15,11 +15,14 @@ type gathered struct {
 }
 
 // ahead gathers the batches of an epoch by several workers at once, in front
-// of the consumer, who gets them in order.
+// of the consumer, who gets them in order. A consumer who would have to wait
+// gathers, too.
 type ahead struct {
-	slots []chan gathered // batch i comes through slot i%len(slots)
-	room  chan struct{}   // a token for each batch that is being gathered, waits, or is lent
-	next  atomic.Int64    // the batch to gather next
+	n     int64
+	own   func(ctx context.Context, i int64) (arrow.Record, error) // the consumer's
+	slots []chan gathered                                          // batch i comes through slot i%len(slots)
+	room  chan struct{}                                            // a token for each batch that is being gathered, waits, or is lent
+	next  atomic.Int64                                             // the batch to gather next
 	done  sync.WaitGroup
 	stop  context.CancelFunc
 	at    int64 // the batch that the consumer gets next
@@ -29,7 +32,7 @@ type ahead struct {
 // of its own. Close ends them.
 func gatherAhead(ctx context.Context, workers int, n int64, worker func() func(ctx context.Context, i int64) (arrow.Record, error)) *ahead {
 	// A worker is not to wait for the consumer while that works on a batch.
-	a := &ahead{slots: make([]chan gathered, 2*workers+1)}
+	a := &ahead{n: n, own: worker(), slots: make([]chan gathered, 2*workers+1)}
 	ctx, a.stop = context.WithCancel(ctx)
 	a.room = make(chan struct{}, len(a.slots))
 	for i := range a.slots {
@@ -44,13 +47,7 @@ func gatherAhead(ctx context.Context, workers int, n int64, worker func() func(c
 				case <-ctx.Done():
 					return
 				}
-				i := a.next.Add(1) - 1
-				if i >= n {
-					return
-				}
-				record, err := gather(ctx, i)
-				a.slots[i%int64(len(a.slots))] <- gathered{record, err} // empty: there was room
-				if err != nil {
+				if !a.gather(ctx, gather) {
 					return
 				}
 			}
@@ -59,11 +56,39 @@ func gatherAhead(ctx context.Context, workers int, n int64, worker func() func(c
 	return a
 }
 
+// gather does the next batch that nobody has begun, for which there is room. It
+// is false where none is left, or it failed.
+func (a *ahead) gather(ctx context.Context, gather func(ctx context.Context, i int64) (arrow.Record, error)) bool {
+	i := a.next.Add(1) - 1
+	if i >= a.n {
+		return false
+	}
+	record, err := gather(ctx, i)
+	a.slot(i) <- gathered{record, err} // empty: there was room
+	return err == nil
+}
+
+func (a *ahead) slot(i int64) chan gathered { return a.slots[i%int64(len(a.slots))] }
+
 // get returns the next batch; its consumer owns it, and calls free when it was
 // released.
 func (a *ahead) get(ctx context.Context) (arrow.Record, error) {
+	for helps := true; helps; {
+		select {
+		case g := <-a.slot(a.at):
+			a.at++
+			return g.record, g.err
+		default:
+		}
+		select {
+		case a.room <- struct{}{}:
+			helps = a.gather(ctx, a.own)
+		default:
+			helps = false
+		}
+	}
 	select {
-	case g := <-a.slots[a.at%int64(len(a.slots))]:
+	case g := <-a.slot(a.at):
 		a.at++
 		return g.record, g.err
 	case <-ctx.Done():
