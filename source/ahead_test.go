@@ -9,6 +9,7 @@ import (
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
+	"go.uber.org/goleak"
 
 	"github.com/permafrost-ml/permafrost/source"
 )
@@ -31,7 +32,7 @@ func TestReplayWorkers(t *testing.T) {
 // TestReplayWorkersEnd: whatever ends an epoch, the workers are gone and have
 // released all; the table's allocator shows what is left.
 func TestReplayWorkersEnd(t *testing.T) {
-	before := runtime.NumGoroutine()
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	for _, workers := range []int{1, 2, 5} {
 		for turns := range 12 {
 			tab := table(t, 100)
@@ -83,13 +84,6 @@ func TestReplayWorkersEnd(t *testing.T) {
 			}()
 		}
 	}
-	for range 1000 { // those that ended may take a moment to be gone
-		if runtime.NumGoroutine() <= before {
-			return
-		}
-		runtime.Gosched()
-	}
-	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), before)
 }
 
 // TestReplayLendsAhead: a batch keeps its rows until the next turn, and longer
