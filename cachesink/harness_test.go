@@ -199,7 +199,7 @@ func (s *setup) stages(ctx context.Context, c *Cache) (*Fill, error) {
 	g, _ := stage.NewGroup(ctx)
 	objects := f.Index(g, s.samples(g))
 	for name, in := range objects {
-		f.Write(g, name, encode.Stage(g, in, name, s.models[name], encode.StageOptions{Workers: s.workers, Allocator: s.mem}))
+		f.Write(g, name, encode.Stage(g, in, name, s.models[name], encode.StageOptions{Workers: s.workers, BatchSize: s.batch, Allocator: s.mem, Memo: f.Memo(name)}))
 	}
 	return f, g.Wait()
 }
