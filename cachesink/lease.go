@@ -187,7 +187,7 @@ func (s *session) claim(ctx context.Context, task, name string) (held, took bool
 	if _, ok := s.held[task]; ok {
 		return true, false, ""
 	}
-	for k := 0; k < maxTakeovers; k++ {
+	for k, tries := 0, 0; tries < maxTakeovers; k, tries = k+1, tries+1 {
 		err := s.make(ctx, task, name, k)
 		if err == nil {
 			s.held[task] = k
