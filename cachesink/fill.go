@@ -228,7 +228,7 @@ func (f *Fill) add(ctx context.Context, u Use) error {
 	}
 	e.entry.Shards = slices.Clone(stored.Shards)
 	if e.base, err = loadIDs(ctx, f, stored, &e.table); err != nil {
-		return err
+		return f.c.moved(ctx, err)
 	}
 	e.next = e.base
 	return nil
