@@ -252,7 +252,7 @@ func adopt(ctx context.Context, st store.Store, mem memory.Allocator, p *shardPl
 	if err != nil {
 		return Shard{}, false, ctx.Err() // encoded again, and replaced
 	}
-	if err := freshen(ctx, st, f, info.ModTime); err != nil {
+	if err := freshen(ctx, st, f); err != nil {
 		return Shard{}, false, err
 	}
 	return p.shard(f), true, nil
