@@ -44,6 +44,14 @@ func (c *Cache) Restore(ctx context.Context, opts FillOptions, damaged []string)
 	f := &Fill{c: c, mem: opts.Allocator, opts: opts, byName: map[string]*encoderFill{}, objects: ObjectSchema()}
 	f.stats = FillStats{Encoders: map[string]EncoderStats{}, Splits: map[string]SplitStats{}}
 	r := &Restore{f: f, lost: map[string][]*lostShard{}, Hopeless: map[string]error{}}
+	opts.Encoders = slices.Clone(opts.Encoders)
+	for i := range opts.Encoders {
+		d, err := ParseDType(string(opts.Encoders[i].DType))
+		if err != nil {
+			return nil, fmt.Errorf("cachesink: encoder %q: %w", opts.Encoders[i].Name, err)
+		}
+		opts.Encoders[i].DType = d
+	}
 	for i := range c.manifest.Encoders {
 		e := &c.manifest.Encoders[i]
 		bad := slices.DeleteFunc(slices.Clone(e.Shards), func(s Shard) bool { return !slices.Contains(damaged, s.Name) })
