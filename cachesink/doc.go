@@ -59,7 +59,7 @@
 // to that, and tries the number after. A commit removes nothing. Where there
 // are no hard links, whoever creates <generation>.json.claim may rename; a
 // claim without its manifest is a commit that may still come, and is waited
-// for. A manifest gets its name when it is complete: one that does not parse
+// for. Only collections and repairs take something out of a manifest. A manifest gets its name when it is complete: one that does not parse
 // is damage, and an older one is not used in its place.
 //
 // # Checksums
@@ -149,6 +149,34 @@
 // byte for each object of the shard, 1 if it was converted and 0 if it was
 // encoded, for a shard with at least one of the former. Object batches are
 // formed of what is encoded.
+//
+// # Collection and repair
+//
+// A shard that a collection has put together of others (compaction) has their
+// values as they were stored. There, whatever the encoder, converted is the
+// hex SHA-256 of a line for each object of the shard in order: the id of the
+// shard that it was in, a space, its row there (decimal), "\n".
+//
+// A collection first takes from the manifest the splits that newer ones of
+// their name supersede, and the encoders that no split uses then, in one
+// commit; what compaction changes, shards and the splits that count through
+// them, is part of it. Then it deletes what no manifest names that was the
+// newest at some time within the grace: manifests first, and no file that has
+// changed since it was listed. Files that no manifest names must be older than
+// the grace, and 10 minutes in any case, and of no running fill.
+//
+// While it deletes there is a file leases/gc-<random>, which says whose
+// process does. It is made before the commit, and a collection that deletes
+// more than manifests always commits. Who commits looks for such files after
+// reading the manifest that it builds on, waits until they are gone (at most 5
+// seconds), and then makes sure that the shards it is about to name are there.
+// A fill writes a finished shard that it takes up again, so that it is changed.
+//
+// A reader that finds a file gone reads the newest manifest. If that is
+// another generation, the rows are where it says, or were removed; else it is
+// damage. A repair replaces a damaged file by one of the same bytes under its
+// name; if an encoder gives other bytes than it did, the entry of the shard
+// changes with it, in a new generation.
 //
 // # Identities
 //

@@ -61,6 +61,9 @@ type FillOptions struct {
 	// IgnoreSpace fills whatever the storage says of its free space.
 	// Default: false.
 	IgnoreSpace bool
+	// Damaged are the folders of splits whose files are written again where
+	// the fill has the same rows. Default: none.
+	Damaged []string
 	// DryRun counts, and stores nothing: nothing is encoded, and Commit
 	// fails. Default: false.
 	DryRun bool
@@ -290,7 +293,7 @@ func (f *Fill) add(ctx context.Context, u Use) error {
 		return err
 	}
 	if e.base, err = loadIDs(ctx, f, stored, &e.table); err != nil {
-		return err
+		return f.c.moved(ctx, err)
 	}
 	e.next = e.base
 	return nil

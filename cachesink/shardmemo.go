@@ -295,6 +295,9 @@ func (s *shardMemo) close() {
 
 // end is close after the shard is there: its partial files go.
 func (s *shardMemo) end(ctx context.Context) {
+	if s == nil {
+		return // nothing keeps what a restoration encodes
+	}
 	s.mu.Lock()
 	wrote := s.own != nil
 	s.mu.Unlock()
