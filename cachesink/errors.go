@@ -23,6 +23,9 @@ var (
 	// the objects that were emitted: in another order, too many, too few, or
 	// not finite.
 	ErrEmbeddings = errors.New("embeddings do not fit their objects")
+	// ErrScheme is returned for a place with a scheme for which this program
+	// has no storage.
+	ErrScheme = errors.New("no storage in this program for the scheme")
 	// ErrBusy is returned when another process has begun a commit and not
 	// ended it in time.
 	ErrBusy = errors.New("another commit is under way")

@@ -178,8 +178,8 @@ func (c *Cache) Fill(ctx context.Context, opts FillOptions) (*Fill, error) {
 		}
 	}
 	f.names = slices.Sorted(maps.Keys(f.byName))
-	if d, ok := c.st.(*store.Dir); ok && !opts.DryRun {
-		if err := d.Sweep(ctx); err != nil && !errors.Is(err, fs.ErrPermission) {
+	if s, ok := c.st.(store.Sweeper); ok && !opts.DryRun {
+		if err := s.Sweep(ctx); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return nil, errors.Join(fmt.Errorf("remove old temporary files of %s: %w", c.st, err), f.Abort())
 		}
 	}
