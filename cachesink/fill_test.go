@@ -19,8 +19,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(killedEnv); dir != "" {
-		fillToBeKilled(dir)
+	if job := os.Getenv(jobEnv); job != "" {
+		doJob(job)
 		return
 	}
 	goleak.VerifyTestMain(m)

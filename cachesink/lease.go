@@ -1,7 +1,6 @@
 package cachesink
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -22,8 +21,10 @@ var leaseTTL = 30 * time.Second
 
 const (
 	leasesDir = "leases/"
-	// sessionSuffix ends the name of a session.
+	// A session has two files: one that says whose it is, and one that grows
+	// from its first beat on.
 	sessionSuffix = ".json"
+	beatSuffix    = ".beat"
 	leaseFormat   = 1
 	// maxLease bounds what is read of a lease.
 	maxLease = 64 << 10
@@ -59,26 +60,26 @@ func (noLeases) lost(context.Context, string) bool { return false }
 
 func (noLeases) close() {}
 
-// sessionHead is the first line of a session's file.
+// sessionHead is a session's file.
 type sessionHead struct {
 	Format   int      `json:"format"`
 	Owner    owner    `json:"owner"`
 	Encoders []string `json:"encoders"` // folders that the fill uses
 }
 
-// session is a fill as others see it: a file that grows by a byte every third
-// of leaseTTL. A claim is a file leases/<shard id>.<k> with its nonce; the one
+// session is a fill as others see it: a file that says whose it is, and one
+// that grows by a byte every third of leaseTTL. A claim is a file leases/<shard id>.<k> with its nonce; the one
 // of the highest k counts. Whoever finds the session of that one dead makes
 // the next, so that two can never take over at once.
 type session struct {
 	st    store.Store
 	nonce string
 	ttl   time.Duration
-	file  store.Appender
 	quit  chan struct{}
 	done  chan struct{}
 
 	mu     sync.Mutex
+	beats  store.Appender // nil before the first beat
 	held   map[string]int // claims by shard, with their k
 	gone   map[string]bool
 	beaten time.Time // when others last saw a sign of life
@@ -89,6 +90,19 @@ type session struct {
 type sighting struct {
 	size  int64
 	since time.Time
+}
+
+// running are the nonces of this process's sessions. One that it could not
+// take back has ended all the same.
+var running sync.Map
+
+// ended says that the process or the fill of a session is known to be no more.
+func (h sessionHead) ended(nonce string) bool {
+	if h.Owner.Machine != "" && h.Owner == self() {
+		_, ok := running.Load(nonce)
+		return !ok
+	}
+	return h.Owner.ended()
 }
 
 // newSession returns the leases of a fill that uses some encoders' folders:
@@ -102,11 +116,9 @@ func newSession(ctx context.Context, st store.Store, encoders []string) leases {
 	if err != nil {
 		return noLeases{}
 	}
+	running.Store(s.nonce, true)
 	s.sweep(ctx)
-	if s.file, err = st.Append(ctx, leasesDir+s.nonce+sessionSuffix); err != nil {
-		return noLeases{}
-	}
-	if _, err := s.file.Write(append(head, '\n')); err != nil {
+	if err := store.Put(ctx, st, leasesDir+s.nonce+sessionSuffix, append(head, '\n'), false); err != nil {
 		s.end()
 		return noLeases{}
 	}
@@ -137,7 +149,7 @@ func (s *session) late() bool { return time.Since(s.beaten) > s.ttl*2/3 }
 // beat shows a sign of life. If it comes late, others may have taken over.
 func (s *session) beat(ctx context.Context) {
 	late := s.late()
-	_, err := s.file.Write([]byte{'.'})
+	err := s.grow(ctx)
 	s.beaten = time.Now()
 	if !late && err == nil {
 		return
@@ -151,6 +163,19 @@ func (s *session) beat(ctx context.Context) {
 			s.gone[shard] = true
 		}
 	}
+}
+
+// grow adds a byte to the file of beats.
+func (s *session) grow(ctx context.Context) (err error) {
+	if s.beats == nil {
+		s.beats, err = s.st.Append(ctx, leasesDir+s.nonce+beatSuffix)
+		if err != nil {
+			s.beats = nil // an interface that holds nothing
+			return err
+		}
+	}
+	_, err = s.beats.Write([]byte{'.'})
+	return err
 }
 
 func claimName(shard string, k int) string { return fmt.Sprintf("%s%s.%d", leasesDir, shard, k) }
@@ -228,37 +253,48 @@ func readSession(ctx context.Context, st store.Store, nonce string) (head sessio
 	if err != nil {
 		return head, err
 	}
-	line, _, ok := bytes.Cut(b, []byte{'\n'})
-	if !ok {
-		return head, io.ErrUnexpectedEOF
-	}
-	return head, json.Unmarshal(line, &head)
+	return head, json.Unmarshal(b, &head)
 }
 
 // dead says that a session has ended without giving back its claim: its
 // process is gone, or it was silent while this one watched it for leaseTTL.
 // Where a claim does not name its session yet, the claim itself is watched.
 func (s *session) dead(ctx context.Context, nonce, claim string) bool {
-	if nonce == s.nonce {
-		return true // a claim that was lost, of which nobody took care
-	}
 	watched := claim
-	if nonce != "" {
-		watched = leasesDir + nonce + sessionSuffix
-		if head, err := readSession(ctx, s.st, nonce); err == nil && head.Owner.ended() {
+	switch {
+	case nonce == s.nonce:
+		return true // a claim that was lost, of which nobody took care
+	case nonce != "":
+		head, err := readSession(ctx, s.st, nonce)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && head.ended(nonce) {
 			return true
 		}
+		watched = leasesDir + nonce + beatSuffix
+	default:
+		if all, err := readLeases(ctx, s.st); err == nil && s.alone(all) {
+			return true // its process was killed in between
+		}
 	}
-	info, err := s.st.Stat(ctx, watched)
-	if err != nil {
-		return errors.Is(err, fs.ErrNotExist)
+	var size int64
+	if info, err := s.st.Stat(ctx, watched); err == nil {
+		size = info.Size
 	}
 	last, ok := s.seen[watched]
-	if !ok || last.size != info.Size {
-		s.seen[watched] = sighting{info.Size, time.Now()}
+	if !ok || last.size != size {
+		s.seen[watched] = sighting{size, time.Now()}
 		return false
 	}
 	return time.Since(last.since) >= s.ttl
+}
+
+// alone says that no other session may be alive.
+func (s *session) alone(all *allLeases) bool {
+	for nonce, other := range all.sessions {
+		if other.live && nonce != s.nonce {
+			return false
+		}
+	}
+	return true
 }
 
 // lost implements leases.
@@ -278,7 +314,9 @@ func (s *session) close() {
 	ctx := context.Background() // also where the fill was cancelled
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.beat(ctx)
+	if s.late() {
+		s.beat(ctx)
+	}
 	for shard, k := range s.held {
 		for i := range k + 1 { // those that were taken over, too
 			_ = s.st.Remove(ctx, claimName(shard, i))
@@ -288,32 +326,34 @@ func (s *session) close() {
 	s.sweep(ctx)
 }
 
-// end removes the session's own file.
+// end removes the session's own files.
 func (s *session) end() {
-	_ = s.file.Close()
-	_ = s.st.Remove(context.Background(), leasesDir+s.nonce+sessionSuffix)
+	if s.beats != nil {
+		_ = s.beats.Close()
+	}
+	dropSession(context.Background(), s.st, s.nonce)
+	running.Delete(s.nonce)
+}
+
+func dropSession(ctx context.Context, st store.Store, nonce string) {
+	for _, suffix := range []string{beatSuffix, sessionSuffix} {
+		_ = st.Remove(ctx, leasesDir+nonce+suffix)
+	}
 }
 
 // sweep removes what dead sessions have left, unless another one lives: that
 // is to learn of a claim that it takes over.
 func (s *session) sweep(ctx context.Context) {
 	all, err := readLeases(ctx, s.st)
-	if err != nil {
+	if err != nil || !s.alone(all) {
 		return
 	}
-	for nonce, other := range all.sessions {
-		if other.live && nonce != s.nonce {
-			return
-		}
-	}
 	for shard, c := range all.claims {
-		if !all.live(c.nonce) {
-			for k := range c.k + 1 {
-				_ = s.st.Remove(ctx, claimName(shard, k))
-			}
+		for k := range c.k + 1 {
+			_ = s.st.Remove(ctx, claimName(shard, k))
 		}
 	}
 	for nonce := range all.sessions {
-		_ = s.st.Remove(ctx, leasesDir+nonce+sessionSuffix)
+		dropSession(ctx, s.st, nonce)
 	}
 }

@@ -131,7 +131,6 @@ func TestDeadSession(t *testing.T) {
 	if got := files(t, dir); len(got) != 0 {
 		t.Errorf("left: %q", slices.Collect(maps.Keys(got)))
 	}
-	_ = a.file.Close()
 }
 
 func TestUnwritableLeases(t *testing.T) {
@@ -167,8 +166,11 @@ func TestLiveFills(t *testing.T) {
 			s.claim(t.Context(), "one", "x")
 			foreign(t, dir, s, tc.owner)
 			at := time.Now().Add(-tc.age)
-			if err := os.Chtimes(filepath.Join(dir, "leases", s.nonce+sessionSuffix), at, at); err != nil {
-				t.Fatal(err)
+			s.beat(t.Context())
+			for _, suffix := range []string{sessionSuffix, beatSuffix} {
+				if err := os.Chtimes(filepath.Join(dir, "leases", s.nonce+suffix), at, at); err != nil {
+					t.Fatal(err)
+				}
 			}
 			got, err := liveFills(t.Context(), st)
 			if err != nil || got.any != tc.live || got.shards["one"] != tc.live || got.encoders["encoders/x"] != tc.live {

@@ -79,6 +79,9 @@ func readLeases(ctx context.Context, st store.Store) (*allLeases, error) {
 			all.see(ctx, st, nonce, info)
 			continue
 		}
+		if strings.HasSuffix(name, beatSuffix) {
+			continue
+		}
 		shard, number, ok := strings.Cut(name, ".")
 		k, err := strconv.Atoi(number)
 		if !ok || err != nil || k < 0 || k > maxTakeovers {
@@ -111,8 +114,10 @@ func (a *allLeases) see(ctx context.Context, st store.Store, nonce string, info 
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	o := head.Owner
-	a.sessions[nonce] = liveSession{head.Encoders, !o.ended() && (o.here() || !silent(info))}
+	if beat, err := st.Stat(ctx, leasesDir+nonce+beatSuffix); err == nil {
+		info = beat
+	}
+	a.sessions[nonce] = liveSession{head.Encoders, !head.ended(nonce) && (head.Owner.here() || !silent(info))}
 }
 
 func silent(info store.Info) bool {
