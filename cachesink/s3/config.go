@@ -143,7 +143,7 @@ func open(place string, c config) (*Store, error) {
 	id := sha256.Sum256([]byte(c.endpoint.String() + "\x00" + bucket + "\x00" + prefix))
 	work := filepath.Join(c.dir, "work", bucket+"-"+hex.EncodeToString(id[:8]))
 	return &Store{
-		c:     &requester{Core: client, endpoint: c.endpoint.String(), timeout: c.timeout, backoff: firstBackoff},
+		c:     &requester{Core: client, endpoint: c.endpoint.String(), timeout: c.timeout, backoff: firstBackoff, slowest: slowest},
 		place: "s3://" + strings.TrimSuffix(bucket+"/"+prefix, "/"), bucket: bucket, prefix: prefix,
 		local: store.NewDir(work, nil),
 		cache: newBlockCache(filepath.Join(c.dir, "blocks"), c.cacheBytes),

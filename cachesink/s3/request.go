@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +20,7 @@ const (
 	maxBackoff   = 5 * time.Second
 	// slowest is the rate, in bytes a second, below which a transfer counts
 	// as stuck.
-	slowest = 256 << 10
+	slowest int64 = 256 << 10
 	// firstTries is how often an endpoint is tried that has never answered.
 	firstTries = 4
 )
@@ -30,6 +31,7 @@ type requester struct {
 	endpoint string
 	timeout  time.Duration // of a request with its retries
 	backoff  time.Duration // the first
+	slowest  int64         // bytes a second
 	reached  atomic.Bool   // the endpoint has answered
 }
 
@@ -47,7 +49,7 @@ func (c *requester) do(ctx context.Context, r request, fn func(ctx context.Conte
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	transfer := time.Duration(r.bytes) * time.Second / slowest
+	transfer := time.Duration(float64(r.bytes) / float64(c.slowest) * float64(time.Second))
 	start := time.Now()
 	total, cancel := context.WithTimeout(ctx, c.timeout+transfer)
 	defer cancel()
@@ -131,6 +133,9 @@ func status(err error) int {
 // unmet says that the condition of a put did not hold.
 func unmet(err error) bool { return status(err) == http.StatusPreconditionFailed }
 
+// deniedCodes are refusals that some stores give another status than Amazon's.
+var deniedCodes = []string{"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
+
 // explain says what was tried on what, and what the answer means.
 func (c *requester) explain(r request, err error) error {
 	wrap := func(err error) error { return &fs.PathError{Op: r.op, Path: r.path, Err: err} }
@@ -141,9 +146,9 @@ func (c *requester) explain(r request, err error) error {
 		return wrap(fs.ErrExist)
 	case code == "NoSuchUpload":
 		return wrap(err)
-	case status(err) == http.StatusNotFound:
+	case code == "NoSuchKey" || code == "NotFound":
 		return wrap(fs.ErrNotExist)
-	case status(err) == http.StatusForbidden || status(err) == http.StatusUnauthorized:
+	case status(err) == http.StatusForbidden || status(err) == http.StatusUnauthorized || slices.Contains(deniedCodes, code):
 		if v, e := c.GetCreds(); e != nil || v.AccessKeyID == "" {
 			return wrap(fmt.Errorf("%w at %s: no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE", fs.ErrPermission, c.endpoint))
 		}
