@@ -172,7 +172,7 @@ func TestFaults(t *testing.T) {
 				place := "s3://" + bucket(t) + "/cache"
 				p := newProxy(t)
 				c := testConfig(t, p.url)
-				c.timeout = 12 * time.Second
+				c.timeout = 8 * time.Second
 				s := mustOpen(t, place, c)
 				for _, name := range []string{"manifests/there-target", "encoders/there-target"} {
 					if err := store.Put(t.Context(), s, name, whole, false); err != nil {
@@ -181,7 +181,7 @@ func TestFaults(t *testing.T) {
 				}
 				n := 2
 				if f == late {
-					n = 1
+					n = 1 // each takes a quarter of the timeout
 				}
 				path := "target"
 				if op.name == "list" {

@@ -234,9 +234,9 @@ func (s *Store) conditional(ctx context.Context) error {
 		return fmt.Errorf("try a put under the condition that there is no object: %w", err)
 	}
 	err := put()
-	_ = s.c.do(ctx, s.request("remove", name, 0), func(ctx context.Context) error {
-		return s.c.RemoveObject(ctx, s.bucket, s.prefix+name, minio.RemoveObjectOptions{})
-	})
+	once, cancel := context.WithTimeout(ctx, s.c.timeout/4)
+	defer cancel()
+	_ = s.c.RemoveObject(once, s.bucket, s.prefix+name, minio.RemoveObjectOptions{})
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		s.proof.done = true
