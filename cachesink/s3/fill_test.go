@@ -244,6 +244,49 @@ func TestFill(t *testing.T) {
 	}
 }
 
+// TestVerifyReadsObjects, not the copies of them that this machine has.
+func TestVerifyReadsObjects(t *testing.T) {
+	place := "s3://" + bucket(t) + "/cache"
+	useGateway(t, gateway.url)
+	fill(t, place, 200)
+	want := replay(t, place, 200)
+	damaged := ""
+	verify := func() (findings []string) {
+		st, err := cachesink.OpenStorage(t.Context(), place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := cachesink.Open(t.Context(), st, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damaged = c.Manifest().Encoders[0].Shards[1].Name
+		for f := range c.Verify(t.Context()) {
+			if f != nil && errors.Is(f.Err, cachesink.ErrCorrupt) {
+				findings = append(findings, f.File)
+			}
+		}
+		return findings
+	}
+	if got := verify(); len(got) != 0 {
+		t.Errorf("findings %q", got)
+	}
+	f, err := os.OpenFile(filepath.Join(gateway.dir, strings.TrimPrefix(place, "s3://"), damaged), os.O_RDWR, 0)
+	if err == nil {
+		_, err = f.WriteAt([]byte("damage"), 5000)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := verify(); !slices.Equal(got, []string{damaged}) {
+		t.Errorf("findings %q, want %s", got, damaged)
+	}
+	if got := replay(t, place, 200); !slices.Equal(got, want) {
+		t.Error("the replay from the read cache has other embeddings")
+	}
+}
+
 // TestFillUnderFaults: a fill over a bad line ends as one over a good one.
 func TestFillUnderFaults(t *testing.T) {
 	place := "s3://" + bucket(t) + "/cache"

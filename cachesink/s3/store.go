@@ -34,6 +34,11 @@ type Store struct {
 	proof  proof
 }
 
+// Original implements [store.Copier].
+func (s *Store) Original() store.Store {
+	return &Store{c: s.c, place: s.place, bucket: s.bucket, prefix: s.prefix, local: s.local, cache: newBlockCache("", 0)}
+}
+
 func isLocal(name string) bool { return strings.HasSuffix(name, partialSuffix) }
 
 // String implements [store.Store].

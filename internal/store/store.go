@@ -93,6 +93,13 @@ type Sweeper interface {
 	Sweep(ctx context.Context) error
 }
 
+// Copier is a [Store] whose readers may give bytes from copies of the files.
+type Copier interface {
+	// Original returns the same store with readers that read the files
+	// themselves.
+	Original() Store
+}
+
 // Refresher is a [Reader] that may give bytes from a copy of the file.
 type Refresher interface {
 	// Refresh forgets the copies of n bytes at offset off, which are wrong:
