@@ -32,7 +32,8 @@ type requester struct {
 	timeout  time.Duration // of a request with its retries
 	backoff  time.Duration // the first
 	slowest  int64         // bytes a second
-	reached  atomic.Bool   // the endpoint has answered
+	reached  atomic.Bool   // the endpoint has answered, and did so of late
+	gone     atomic.Bool   // it was waited for to the end, in vain
 }
 
 // request is one request, for messages.
@@ -61,7 +62,7 @@ func (c *requester) do(ctx context.Context, r request, fn func(ctx context.Conte
 			return fn(one)
 		}()
 		if err == nil {
-			c.reached.Store(true)
+			c.answered()
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -78,12 +79,24 @@ func (c *requester) do(ctx context.Context, r request, fn func(ctx context.Conte
 			case <-total.Done():
 			}
 		}
+		if status(err) == 0 {
+			c.reached.Store(false)
+			c.gone.Store(true)
+		}
 		err = c.explain(r, err)
 		if tries > 1 {
 			err = fmt.Errorf("%w (tried %d times in %s)", err, tries, time.Since(start).Round(time.Second/10))
 		}
 		return err
 	}
+}
+
+// answered notes that the endpoint is there. Where it was given up, each
+// request is tried once until it is back: what tidies up after an error is not
+// to wait as long again.
+func (c *requester) answered() {
+	c.reached.Store(true)
+	c.gone.Store(false)
 }
 
 // again says whether another try may help.
@@ -95,9 +108,9 @@ func (c *requester) again(err error, tries int) bool {
 		if errors.As(err, &dns) && dns.IsNotFound {
 			return false
 		}
-		return c.reached.Load() || tries < firstTries
+		return c.reached.Load() || tries < firstTries && !c.gone.Load()
 	}
-	c.reached.Store(true)
+	c.answered()
 	switch answer.Code {
 	case "BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody", "RequestTimeout", "SlowDown", // damage on the way, or load
 		"ConditionalRequestConflict", "OperationAborted": // two puts at once, of which neither has won yet

@@ -109,7 +109,7 @@ func (s *Store) page(ctx context.Context, folder, after string) (page []minio.Ob
 		defer cancel()
 		page = page[:0]
 		for o := range s.c.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{
-			Prefix: s.prefix + folder, Recursive: true, StartAfter: after, MaxKeys: pageKeys,
+			Prefix: s.prefix + folder, Recursive: true, StartAfter: after, MaxKeys: pageKeys, FetchOwner: new(bool),
 		}) {
 			if o.Err != nil {
 				return o.Err

@@ -232,11 +232,23 @@ func TestGivesUp(t *testing.T) {
 	c.timeout = 2 * time.Second
 	s := mustOpen(t, place, c)
 	for _, f := range []fault{busy, reset, late} {
+		p.set(nil)
+		if _, err := s.List(t.Context(), "manifests/"); err != nil {
+			t.Errorf("while it is there: %v", err)
+		}
 		p.set(func(*http.Request) fault { return f })
 		_, err := s.List(t.Context(), "manifests/")
 		if err == nil || !strings.Contains(err.Error(), "list "+place+"/manifests") || !strings.Contains(err.Error(), "tried") {
 			t.Errorf("%v: %v", f, err)
 		}
+	}
+	before := p.count(late)
+	if _, err := s.List(t.Context(), "manifests/"); err == nil || p.count(late) != before+1 {
+		t.Errorf("after it was given up: %v, tried %d times", err, p.count(late)-before)
+	}
+	p.set(nil)
+	if _, err := s.List(t.Context(), "manifests/"); err != nil {
+		t.Errorf("after it is back: %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stop")
