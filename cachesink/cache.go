@@ -12,7 +12,8 @@ import (
 	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
-// Storage is where a cache lies: see [Dir] and [Memory].
+// Storage is where a cache lies: see [Dir], [Memory] and
+// [OpenStorage].
 type Storage = store.Store
 
 // Dir returns the storage in a folder of the filesystem. The folder is made

@@ -22,7 +22,8 @@
 //
 // Only the manifest of the highest generation and the files that it names
 // count. Everything else is a hint, an orphan or in the making, and may be
-// missing, stale or cut short. The names of splits and encoders match
+// missing, stale or cut short. A place that is no folder (see [OpenStorage]) has
+// the same files under the same names. The names of splits and encoders match
 // [a-z][a-z0-9_]{0,127}. Strings in quotes below are written without them;
 // \n is a line feed, and hex is in small letters.
 //
@@ -54,7 +55,8 @@
 //
 // Files are written without a name, synced, and then named in one step.
 // First those that a manifest names, then the manifest, under the next
-// generation and only if that name is free (link(2)). Who finds it taken
+// generation and only if that name is free (link(2); in an object store a put on
+// that condition). Who finds it taken
 // reads the manifest that is there, adds its own splits, encoders and shards
 // to that, and tries the number after. A commit removes nothing. Where there
 // are no hard links, whoever creates <generation>.json.claim may rename; a

@@ -30,6 +30,9 @@ var (
 	// moved or removed by another process (`gc`) before it came to its end.
 	// What is committed is whole; beginning again helps.
 	ErrMoved = errors.New("the cache was changed meanwhile")
+	// ErrScheme is returned for a place with a scheme for which this program
+	// has no storage.
+	ErrScheme = errors.New("no storage in this program for the scheme")
 	// ErrBusy is returned when another process has begun a commit and not
 	// ended it in time.
 	ErrBusy = errors.New("another commit is under way")

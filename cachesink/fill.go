@@ -214,8 +214,8 @@ func (c *Cache) Fill(ctx context.Context, opts FillOptions) (*Fill, error) {
 	if f.free = -1; !opts.IgnoreSpace && !opts.DryRun {
 		f.free = c.st.Free(ctx)
 	}
-	if d, ok := c.st.(*store.Dir); ok && !opts.DryRun {
-		if err := d.Sweep(ctx); err != nil && !errors.Is(err, fs.ErrPermission) {
+	if s, ok := c.st.(store.Sweeper); ok && !opts.DryRun {
+		if err := s.Sweep(ctx); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return nil, errors.Join(fmt.Errorf("remove old temporary files of %s: %w", c.st, err), f.Abort())
 		}
 	}

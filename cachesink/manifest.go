@@ -438,14 +438,14 @@ func newestManifest(ctx context.Context, st store.Store) (*Manifest, int64, erro
 		return &Manifest{Format: baseVersion, Encoders: []Encoder{}, Splits: []Split{}}, top, nil
 	}
 	name := manifestName(gen)
-	b, err := store.ReadAll(ctx, st, name, maxManifest)
-	if err != nil {
-		return nil, 0, fmt.Errorf("read %s of %s: %w", name, st, err)
-	}
-	m, err := ParseManifest(b)
-	if err == nil && m.Generation != gen {
-		err = fmt.Errorf("%w: it says generation %d", ErrCorrupt, m.Generation)
-	}
+	var m *Manifest
+	_, err = store.ReadFunc(ctx, st, name, maxManifest, func(b []byte) (err error) {
+		m, err = ParseManifest(b)
+		if err == nil && m.Generation != gen {
+			err = fmt.Errorf("%w: it says generation %d", ErrCorrupt, m.Generation)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, 0, fmt.Errorf("read %s of %s: %w", name, st, err)
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
 // Finding is one file of the cache that is not as it was written.
@@ -27,6 +29,9 @@ type Finding struct {
 // was opened, it goes on with what the newest manifest names. It ends early,
 // without a finding, when ctx does.
 func (c *Cache) Verify(ctx context.Context) iter.Seq2[*Finding, int64] {
+	if s, ok := c.st.(store.Copier); ok {
+		c = &Cache{st: s.Original(), mem: c.mem, manifest: c.manifest}
+	}
 	return func(yield func(*Finding, int64) bool) {
 		mem := &recycler{Allocator: c.mem}
 		defer mem.close()

@@ -116,7 +116,10 @@ func (r *RepairReport) files() (names []string) {
 // damaged splits are written again where the dataset still has their rows.
 func (p *Pipeline[Row]) Repair(ctx context.Context, opts RepairOptions) (*RepairReport, error) {
 	if p.storage == nil {
-		p.storage = p.cfg.Cache.storage()
+		var err error
+		if p.storage, err = p.cfg.Cache.storage(ctx); err != nil {
+			return nil, fmt.Errorf("repair: %w", err)
+		}
 	}
 	_, r, err := repairPlace(ctx, p.storage, opts)
 	if err == nil && len(r.Left) > 0 && !opts.DryRun {

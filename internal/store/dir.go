@@ -54,7 +54,7 @@ func (r *dirReader) Size() int64 { return r.size }
 
 // Open implements [Store].
 func (d *Dir) Open(ctx context.Context, name string) (Reader, error) {
-	if err := errors.Join(ctx.Err(), valid("open", name)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid("open", name)); err != nil {
 		return nil, err
 	}
 	f, err := d.fsys.Open(d.Path(name))
@@ -73,7 +73,7 @@ func (d *Dir) Open(ctx context.Context, name string) (Reader, error) {
 
 // Stat implements [Store].
 func (d *Dir) Stat(ctx context.Context, name string) (Info, error) {
-	if err := errors.Join(ctx.Err(), valid("stat", name)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid("stat", name)); err != nil {
 		return Info{}, err
 	}
 	info, err := d.fsys.Stat(d.Path(name))
@@ -86,7 +86,7 @@ func (d *Dir) Stat(ctx context.Context, name string) (Info, error) {
 // List implements [Store].
 func (d *Dir) List(ctx context.Context, prefix string) ([]Info, error) {
 	folder := strings.TrimSuffix(prefix, "/")
-	if err := errors.Join(ctx.Err(), valid("list", folder)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid("list", folder)); err != nil {
 		return nil, err
 	}
 	var out []Info
@@ -142,7 +142,7 @@ func (d *Dir) Top(ctx context.Context) ([]string, error) {
 
 // Remove implements [Store].
 func (d *Dir) Remove(ctx context.Context, name string) error {
-	if err := errors.Join(ctx.Err(), valid("remove", name)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid("remove", name)); err != nil {
 		return err
 	}
 	return d.fsys.Remove(d.Path(name))
@@ -228,7 +228,7 @@ func (w *dirWriter) ReadAt(b []byte, off int64) (int, error) { return w.f.ReadAt
 func (w *dirWriter) Size() int64 { return w.size }
 
 func (w *dirWriter) Publish(ctx context.Context, name string, replace bool) error {
-	if err := errors.Join(ctx.Err(), valid("publish", name)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid("publish", name)); err != nil {
 		return err
 	}
 	if err := w.f.Sync(); err != nil {
@@ -319,7 +319,7 @@ func (w *dirWriter) Abort() error {
 
 // Append implements [Store].
 func (d *Dir) Append(ctx context.Context, name string) (Appender, error) {
-	if err := errors.Join(ctx.Err(), valid("append", name)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid("append", name)); err != nil {
 		return nil, err
 	}
 	path := d.Path(name)

@@ -27,7 +27,7 @@ func (m *Mem) String() string { return "memory" }
 func (m *Mem) Free(context.Context) int64 { return -1 }
 
 func (m *Mem) get(ctx context.Context, op, name string) ([]byte, error) {
-	if err := errors.Join(ctx.Err(), valid(op, name)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid(op, name)); err != nil {
 		return nil, err
 	}
 	m.mu.RLock()
@@ -109,7 +109,7 @@ func (m *Mem) Scratch(ctx context.Context) (Scratch, error) {
 
 // Append implements [Store].
 func (m *Mem) Append(ctx context.Context, name string) (Appender, error) {
-	if err := errors.Join(ctx.Err(), valid("append", name)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid("append", name)); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
@@ -166,7 +166,7 @@ func (w *memWriter) ReadAt(b []byte, off int64) (int, error) {
 func (w *memWriter) Size() int64 { return int64(len(w.buf)) }
 
 func (w *memWriter) Publish(ctx context.Context, name string, replace bool) error {
-	if err := errors.Join(ctx.Err(), valid("publish", name)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid("publish", name)); err != nil {
 		return err
 	}
 	w.m.mu.Lock()

@@ -86,6 +86,27 @@ type Appender interface {
 	Close() error
 }
 
+// Sweeper is a [Store] in which a killed process may leave files without a
+// name.
+type Sweeper interface {
+	// Sweep removes those that a process left long ago.
+	Sweep(ctx context.Context) error
+}
+
+// Copier is a [Store] whose readers may give bytes from copies of the files.
+type Copier interface {
+	// Original returns the same store with readers that read the files
+	// themselves.
+	Original() Store
+}
+
+// Refresher is a [Reader] that may give bytes from a copy of the file.
+type Refresher interface {
+	// Refresh forgets the copies of n bytes at offset off, which are wrong:
+	// the next read of them goes to the file itself.
+	Refresh(off, n int64)
+}
+
 // Scratch is a private temporary file.
 type Scratch interface {
 	io.Writer
@@ -116,6 +137,12 @@ func Put(ctx context.Context, s Store, name string, data []byte, replace bool) (
 
 // ReadAll reads a whole file of at most limit bytes.
 func ReadAll(ctx context.Context, s Store, name string, limit int64) ([]byte, error) {
+	return ReadFunc(ctx, s, name, limit, func([]byte) error { return nil })
+}
+
+// ReadFunc reads a whole file of at most limit bytes that check accepts. Where
+// they may come from a copy, a wrong one is replaced once.
+func ReadFunc(ctx context.Context, s Store, name string, limit int64, check func([]byte) error) ([]byte, error) {
 	r, err := s.Open(ctx, name)
 	if err != nil {
 		return nil, err
@@ -125,17 +152,35 @@ func ReadAll(ctx context.Context, s Store, name string, limit int64) ([]byte, er
 		return nil, &fs.PathError{Op: "read", Path: name, Err: ErrTooLarge}
 	}
 	buf := make([]byte, r.Size())
-	if n, err := r.ReadAt(buf, 0); n < len(buf) {
-		if err == nil || err == io.EOF {
-			err = io.ErrUnexpectedEOF // it was cut since it was opened
+	read := func() error {
+		if n, err := r.ReadAt(buf, 0); n < len(buf) {
+			if err == nil || err == io.EOF {
+				err = io.ErrUnexpectedEOF // it was cut since it was opened
+			}
+			return &fs.PathError{Op: "read", Path: name, Err: err}
 		}
-		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
+		return nil
+	}
+	if err := read(); err != nil {
+		return nil, err
+	}
+	err = check(buf)
+	if c, ok := r.(Refresher); ok && err != nil {
+		c.Refresh(0, r.Size())
+		if err := read(); err != nil {
+			return nil, err
+		}
+		err = check(buf)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return buf, nil
 }
 
-// valid keeps names inside the store.
-func valid(op, name string) error {
+// Valid refuses names that are not of files inside a store, with
+// fs.ErrInvalid. op is what was tried, for the message.
+func Valid(op, name string) error {
 	if !fs.ValidPath(name) || name == "." || strings.Contains(name, "\\") || path.IsAbs(name) {
 		return &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}

@@ -120,6 +120,8 @@ func classify(ctx context.Context, err error) failure {
 		return is("no_space", exitNoSpace, "what is committed is safe; make room and run the same command again")
 	case errors.Is(err, pipeline.ErrGPUUnavailable):
 		return is("gpu_unavailable", exitConfig, "cache_type: auto")
+	case errors.Is(err, cachesink.ErrScheme):
+		return is("no_storage", exitConfig, "")
 	case errors.Is(err, pipeline.ErrConfig):
 		if errors.Is(err, fs.ErrNotExist) {
 			return is("invalid_config", exitConfig, "`pipeline init DATA` prints a config to start from")

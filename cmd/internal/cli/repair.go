@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -45,15 +44,16 @@ again.`,
 }
 
 func (a *app) repair(cmd *cobra.Command, place string, flags *configFlags, opts pipeline.RepairOptions) (r *pipeline.RepairReport, err error) {
-	info, err := os.Stat(place)
+	config, err := isConfig(place, flags.sets)
 	if err != nil {
 		return nil, err
 	}
-	if info.IsDir() {
-		if len(flags.sets) > 0 {
-			return nil, usagef("--set is for a config, and %s is a folder", place)
+	if !config {
+		st, err := cachesink.OpenStorage(cmd.Context(), place)
+		if err != nil {
+			return nil, err
 		}
-		return pipeline.RepairPlace(cmd.Context(), cachesink.Dir(place), opts)
+		return pipeline.RepairPlace(cmd.Context(), st, opts)
 	}
 	cfg, err := flags.load(cmd, place)
 	if err != nil {
