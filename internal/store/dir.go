@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -156,21 +157,31 @@ func (d *Dir) temp(pattern string) (File, error) {
 	return d.fsys.CreateTemp(dir, pattern)
 }
 
-// mkdirAll makes a folder with those above it, and makes the names of all
-// that were missing durable: also of those above the store's root.
+// mkdirAll makes a folder with those above it, each only when the name of the
+// one above is durable: also of those above the store's root. A folder that
+// holds one is then durable itself, whoever made it and was killed.
 func (d *Dir) mkdirAll(dir string) error {
 	var missing []string
-	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
-		if _, err := d.fsys.Stat(at); err == nil || at == filepath.Dir(at) {
+	at := filepath.Clean(dir)
+	for ; at != filepath.Dir(at); at = filepath.Dir(at) {
+		if _, err := d.fsys.Stat(at); err == nil {
 			break
 		}
 		missing = append(missing, at)
 	}
-	if err := d.fsys.MkdirAll(dir); err != nil {
+	if len(missing) == 0 {
+		return nil
+	}
+	// The last that is there may be another's, above folders that are not ours.
+	err := d.fsys.SyncDir(filepath.Dir(at))
+	if err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EINVAL) {
 		return err
 	}
-	for _, made := range missing {
-		if err := d.fsys.SyncDir(filepath.Dir(made)); err != nil {
+	for _, dir := range slices.Backward(missing) {
+		if err := d.fsys.MkdirAll(dir); err != nil {
+			return err
+		}
+		if err := d.fsys.SyncDir(filepath.Dir(dir)); err != nil {
 			return err
 		}
 	}
@@ -219,6 +230,9 @@ type dirWriter struct {
 
 func (w *dirWriter) Write(b []byte) (int, error) {
 	n, err := w.f.Write(b)
+	if n < len(b) && err == nil {
+		err = &fs.PathError{Op: "write", Path: w.f.Name(), Err: io.ErrShortWrite} // some network filesystems
+	}
 	w.size += int64(n)
 	return n, err
 }
@@ -273,6 +287,15 @@ func (d *Dir) syncParents(dir string) error {
 		}
 		dir = up
 	}
+}
+
+// Settle makes the names in a folder durable: of files that another process
+// has published, which was killed before it had synced them.
+func (d *Dir) Settle(ctx context.Context, folder string) error {
+	if err := errors.Join(ctx.Err(), valid("sync", folder)); err != nil {
+		return err
+	}
+	return d.syncParents(d.Path(folder))
 }
 
 func linkUnsupported(err error) bool {

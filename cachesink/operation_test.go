@@ -1,0 +1,250 @@
+package cachesink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/internal/store"
+	"github.com/permafrost-ml/permafrost/internal/store/storetest"
+)
+
+// operation is something done to a cache in a directory, that the tests of
+// faults, power cuts and kills interrupt wherever they can.
+type operation struct {
+	name string
+	// before leaves what the operation starts from; nil for nothing.
+	before func(ctx context.Context, st Storage) error
+	act    func(ctx context.Context, st Storage, mem memory.Allocator) error
+	// states say what the cache holds after so many commits of the operation,
+	// the last of them when it has ended.
+	states []func(*testing.T, *Cache)
+	// otherHistory says that an operation that begins anew may write other
+	// files than an undisturbed one.
+	otherHistory bool
+}
+
+// holds is a state in which all splits of some fills are served.
+func holds(fills ...setup) func(*testing.T, *Cache) {
+	return func(t *testing.T, c *Cache) {
+		t.Helper()
+		for _, s := range fills {
+			checkContent(t, c, s)
+		}
+	}
+}
+
+// fills returns the fills of a place, one after the other.
+func fills(all ...setup) func(context.Context, Storage) error {
+	return func(ctx context.Context, st Storage) error {
+		for _, s := range all {
+			if _, _, err := s.run(ctx, st); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// fillOf is an operation's act.
+func fillOf(s setup) func(context.Context, Storage, memory.Allocator) error {
+	return func(ctx context.Context, st Storage, mem memory.Allocator) error {
+		s.mem = mem
+		_, _, err := s.run(ctx, st)
+		return err
+	}
+}
+
+// operations are all that write to a cache.
+func operations() []operation {
+	small := setup{
+		splits: map[string][]encode.Sample{"train": groups("a", 7, 6)},
+		uses:   []encode.Use{{Name: "e"}, {Name: "raw"}}, uncached: []string{"raw"}, shard: 4, batch: 2,
+	}
+	old := setup{splits: map[string][]encode.Sample{"old": pairs("o", 4)}}
+	more := setup{splits: map[string][]encode.Sample{"train": groups("o", 9, 8), "val": pairs("v", 3)}, shard: 4}
+	full := setup{splits: map[string][]encode.Sample{"train": groups("a", 6, 6)}, shard: 4}
+	convert := setup{
+		splits: map[string][]encode.Sample{"train": append(groups("new", 3, 3), groups("a", 7, 6)...)}, shard: 4,
+		dtypes: map[string]DType{"e": Int8}, codec: LZ4,
+	}
+	other := setup{splits: map[string][]encode.Sample{"other": groups("x", 5, 5)}}
+	return []operation{
+		{
+			name: "fill", act: fillOf(small),
+			states: []func(*testing.T, *Cache){holds(), holds(small)},
+		},
+		{
+			name: "another fill", before: fills(old), act: fillOf(more),
+			states: []func(*testing.T, *Cache){holds(old), holds(old, more)},
+		},
+		{
+			name: "conversion", before: fills(full), act: fillOf(convert),
+			states: []func(*testing.T, *Cache){holds(full), holds(full, convert)},
+		},
+		{
+			name: "merge", before: fills(old), otherHistory: true,
+			act: func(ctx context.Context, st Storage, mem memory.Allocator) error {
+				s := more
+				s.mem = mem
+				c, err := Open(ctx, st, mem)
+				if err != nil {
+					return err
+				}
+				f, err := s.stages(ctx, c)
+				if err == nil {
+					err = fillOf(other)(ctx, st, mem)
+				}
+				if err == nil {
+					_, err = f.Commit(ctx)
+				}
+				if f != nil {
+					err = errors.Join(err, f.Abort())
+				}
+				return err
+			},
+			states: []func(*testing.T, *Cache){holds(old), holds(old, other), holds(old, other, more)},
+		},
+	}
+}
+
+// fullEnv, if set, makes the tests of what can go wrong try every case.
+const fullEnv = "CACHESINK_FAULTS"
+
+// stepOf returns how many cases of n to pass over to try about want of them,
+// all with fullEnv.
+func stepOf(n, want int) int {
+	if os.Getenv(fullEnv) != "" || n <= want {
+		return 1
+	}
+	return n / want
+}
+
+// root is where the cache lies on a disk of the tests.
+const root = "/cache"
+
+// hangs is how long an interrupted operation may take to end.
+const hangs = 5 * time.Second
+
+// interrupted is one interrupted run of an operation.
+type interrupted struct {
+	*operation
+	what  string
+	clean map[string]string // the files that an undisturbed run leaves
+	first int64             // generation before the operation
+}
+
+// undisturbed runs the operation on a disk that holds what it starts from,
+// and returns that disk as it was before with what the run leaves.
+func (o *operation) undisturbed(t *testing.T) (*storetest.Disk, *interrupted) {
+	t.Helper()
+	before := storetest.NewDisk()
+	if o.before != nil {
+		if err := o.before(t.Context(), store.NewDir(root, before)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := Open(t.Context(), store.NewDir(root, before), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.states[0](t, c)
+	disk := before.Killed()
+	if err := o.act(t.Context(), store.NewDir(root, disk), memory.DefaultAllocator); err != nil {
+		t.Fatal(err)
+	}
+	in := &interrupted{operation: o, what: o.name + " undisturbed", first: c.Manifest().Generation, clean: counting(disk.Files(root))}
+	in.ended(t, disk.Cut(0, 0))
+	return before, in
+}
+
+// counting leaves of some files those that count. The copy of the manifest is
+// a courtesy, and what is temporary may stay where its removal failed.
+func counting(all map[string]string) map[string]string {
+	for name := range all {
+		if strings.HasPrefix(name, "tmp/") || name == manifestCopy {
+			delete(all, name)
+		}
+	}
+	return all
+}
+
+// run does the operation through a filesystem and returns its error. It must
+// end in time, without a panic, and give back all memory and files.
+func (in *interrupted) run(t *testing.T, fsys *storetest.FS) (err error) {
+	t.Helper()
+	hung := time.AfterFunc(hangs, func() {
+		debug.SetTraceback("all")
+		panic(in.what + ": it hangs")
+	})
+	defer hung.Stop()
+	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+	err = in.act(t.Context(), store.NewDir(root, fsys), mem)
+	if n := fsys.OpenFiles(); n != 0 {
+		t.Errorf("%s: %d files are open", in.what, n)
+	}
+	leaks := leakReport{}
+	mem.AssertSize(&leaks, 0)
+	if leaks.text != "" {
+		t.Errorf("%s: %s", in.what, leaks.text)
+	}
+	return err
+}
+
+type leakReport struct{ text string }
+
+func (l *leakReport) Errorf(format string, args ...any) { l.text += fmt.Sprintf(format, args...) }
+func (l *leakReport) Helper()                           {}
+
+// holds checks that a disk, on which the operation has ended with err, holds
+// one of the operation's states.
+func (in *interrupted) holds(t *testing.T, disk *storetest.Disk, err error) {
+	t.Helper()
+	c, e := Open(t.Context(), store.NewDir(root, disk), nil)
+	if e != nil {
+		t.Fatalf("%s: %v", in.what, e)
+	}
+	commits := c.Manifest().Generation - in.first
+	last := int64(len(in.states) - 1)
+	if err == nil && commits != last || commits < 0 || commits > last {
+		t.Fatalf("%s: error %v, and %d commits", in.what, err, commits)
+	}
+	in.states[commits](t, c)
+	if t.Failed() {
+		t.Fatal(in.what)
+	}
+}
+
+// again runs the operation anew on a disk without faults: it must come to the
+// end of an undisturbed run, durably.
+func (in *interrupted) again(t *testing.T, disk *storetest.Disk) {
+	t.Helper()
+	if err := in.run(t, &storetest.FS{FS: disk}); err != nil {
+		t.Fatalf("%s, again: %v", in.what, err)
+	}
+	in.ended(t, disk)
+	in.ended(t, disk.Cut(0, 0))
+}
+
+func (in *interrupted) ended(t *testing.T, disk *storetest.Disk) {
+	t.Helper()
+	c, err := Open(t.Context(), store.NewDir(root, disk), nil)
+	if err != nil {
+		t.Fatalf("%s: %v", in.what, err)
+	}
+	in.states[len(in.states)-1](t, c)
+	if !in.otherHistory {
+		sameFiles(t, in.what, counting(disk.Files(root)), in.clean)
+	}
+	if t.Failed() {
+		t.Fatal(in.what)
+	}
+}
