@@ -19,8 +19,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(killedEnv); dir != "" {
-		fillToBeKilled(dir)
+	if spec := os.Getenv(killedEnv); spec != "" {
+		beKilled(spec)
 		return
 	}
 	goleak.VerifyTestMain(m)
