@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow/ipc"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
+	"github.com/permafrost-ml/permafrost/internal/arrowipc"
 	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
@@ -112,7 +113,7 @@ func readFile(ctx context.Context, st store.Store, mem memory.Allocator, f File,
 }
 
 // readIPC reads an Arrow IPC file.
-func readIPC(ctx context.Context, r ipc.ReadAtSeeker, mem memory.Allocator, fn func(arrow.Record) error) (rows int64, err error) {
+func readIPC(ctx context.Context, r *checkedReader, mem memory.Allocator, fn func(arrow.Record) error) (rows int64, err error) {
 	rd, err := openIPC(r, mem)
 	if err != nil {
 		return 0, err
@@ -137,12 +138,17 @@ func readIPC(ctx context.Context, r ipc.ReadAtSeeker, mem memory.Allocator, fn f
 }
 
 // openIPC starts reading an Arrow IPC file. Arrow's reader panics on some
-// malformed files; that ends here as an error, as it does in recordAt.
-func openIPC(r ipc.ReadAtSeeker, mem memory.Allocator) (rd *ipc.FileReader, err error) {
+// malformed files; that ends here as an error, as it does in recordAt. On
+// others it ends the process: the footer, where a type may contain itself, is
+// read by package arrowipc first.
+func openIPC(r *checkedReader, mem memory.Allocator) (rd *ipc.FileReader, err error) {
 	defer malformed(&err)
+	if _, err := arrowipc.Open(r, r.Size()); err != nil {
+		return nil, corruptBy(err)
+	}
 	rd, err = ipc.NewFileReader(r, ipc.WithAllocator(mem))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return nil, corruptBy(err)
 	}
 	return rd, nil
 }
@@ -151,10 +157,28 @@ func openIPC(r ipc.ReadAtSeeker, mem memory.Allocator) (rd *ipc.FileReader, err 
 func recordAt(rd *ipc.FileReader, i int) (rec arrow.Record, err error) {
 	defer malformed(&err)
 	if rec, err = rd.RecordAt(i); err != nil {
-		return nil, fmt.Errorf("%w: record batch %d: %w", ErrCorrupt, i, err)
+		return nil, fmt.Errorf("record batch %d: %w", i, corruptBy(err))
+	}
+	if err := sound(rec); err != nil {
+		rec.Release()
+		return nil, fmt.Errorf("record batch %d: %w", i, err)
 	}
 	return rec, nil
 }
+
+// corruptBy says that a file is damaged, unless it could not be read.
+func corruptBy(err error) error {
+	var unread unreadable
+	if errors.As(err, &unread) || errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
+}
+
+// unreadable is why bytes could not be read, which says nothing about them.
+type unreadable struct{ error }
+
+func (e unreadable) Unwrap() error { return e.error }
 
 // malformed turns a panic of Arrow's reader into an error.
 func malformed(err *error) {
@@ -163,23 +187,33 @@ func malformed(err *error) {
 	}
 }
 
-// readShard is readFile for a shard of an encoder. What its record batches
-// take at once is bounded by the rows that the manifest says it has: the
-// sizes that a compressed file states are not trusted.
+// readShard is readFile for a shard of an encoder.
 func readShard(ctx context.Context, st store.Store, mem memory.Allocator, e *Encoder, f File, fn func(arrow.Record) error) error {
 	return readFile(ctx, st, shardMemory(mem, e, f), f, fn)
 }
 
+// readPlain is readFile for a file that is never compressed.
+func readPlain(ctx context.Context, st store.Store, mem memory.Allocator, f File, fn func(arrow.Record) error) error {
+	b := &bounded{Allocator: mem, most: math.MaxInt}
+	b.left.Store(2*min(f.Bytes, maxFile) + readSlack) // the file's bytes, and those of the record batches
+	return readFile(ctx, st, b, f, fn)
+}
+
+// readSlack is what reading a file may take beside its content.
+const readSlack = 1 << 20
+
 // shardMemory returns an allocator for reading a shard. It gives what the
 // rows of the file need, with room for the file's own bytes while they are
-// read, and panics beyond.
+// read, and panics beyond: the sizes that a compressed file states are not
+// trusted, nor is a number of rows of which the file cannot hold the ids,
+// which do not compress, nor a record batch larger than any that is written.
 func shardMemory(mem memory.Allocator, e *Encoder, f File) memory.Allocator {
-	const slack = 1 << 20
 	row := int64(e.DType.RowBytes(e.Dim)) + 4*64 // buffers are padded
-	b := &bounded{Allocator: mem}
+	rows := min(f.Rows, f.Bytes/idBytes)
+	b := &bounded{Allocator: mem, most: int(max(maxBatchBytes, row)) + readSlack}
 	b.left.Store(math.MaxInt64)
-	if f.Rows < (math.MaxInt64-slack-f.Bytes)/row {
-		b.left.Store(f.Rows*row + f.Bytes + slack)
+	if rows < (math.MaxInt64-readSlack-f.Bytes)/row {
+		b.left.Store(rows*row + f.Bytes + readSlack)
 	}
 	return b
 }
@@ -187,12 +221,13 @@ func shardMemory(mem memory.Allocator, e *Encoder, f File) memory.Allocator {
 // bounded is an allocator that lends a bounded number of bytes at once.
 type bounded struct {
 	memory.Allocator
+	most int // bytes of one buffer
 	left atomic.Int64
 }
 
 // grow counts a buffer of n bytes in place of one of old bytes.
 func (b *bounded) grow(n, old int) {
-	if n < 0 || b.left.Add(int64(old)-int64(n)) < 0 {
+	if n < 0 || n > b.most || b.left.Add(int64(old)-int64(n)) < 0 {
 		panic(fmt.Sprintf("a buffer of %d bytes is more than its rows can take", n))
 	}
 }

@@ -47,7 +47,7 @@ func (c *Cache) Verify(ctx context.Context) iter.Seq2[*Finding, int64] {
 				}
 			}
 			for _, f := range s.Inputs {
-				err := readFile(ctx, c.st, mem, f, func(arrow.Record) error { return nil })
+				err := readPlain(ctx, c.st, mem, f, func(arrow.Record) error { return nil })
 				if ctx.Err() != nil || !yield(finding(f, err), f.Bytes) {
 					return
 				}
@@ -100,7 +100,7 @@ func (c *Cache) verifyShard(ctx context.Context, mem memory.Allocator, e *Encode
 }
 
 func (c *Cache) verifySplitFile(ctx context.Context, mem memory.Allocator, s *Split, rows map[string]int64, f File) error {
-	return readFile(ctx, c.st, mem, f, func(rec arrow.Record) error {
+	return readPlain(ctx, c.st, mem, f, func(rec arrow.Record) error {
 		for _, e := range s.Encoders {
 			if e.Folder == "" {
 				continue
