@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/ipc"
@@ -123,7 +125,7 @@ func readIPC(ctx context.Context, r *checkedReader, mem memory.Allocator, fn fun
 		if err := ctx.Err(); err != nil {
 			return rows, context.Cause(ctx)
 		}
-		rec, err := recordAt(rd, i)
+		rec, err := rd.recordAt(i)
 		if err != nil {
 			return rows, err
 		}
@@ -137,26 +139,35 @@ func readIPC(ctx context.Context, r *checkedReader, mem memory.Allocator, fn fun
 	return rows, nil
 }
 
+// ipcFile is an Arrow IPC file that is being read.
+type ipcFile struct {
+	*ipc.FileReader
+	mem *lender
+}
+
 // openIPC starts reading an Arrow IPC file. Arrow's reader panics on some
 // malformed files; that ends here as an error, as it does in recordAt. On
 // others it ends the process: the footer, where a type may contain itself, is
 // read by package arrowipc first.
-func openIPC(r *checkedReader, mem memory.Allocator) (rd *ipc.FileReader, err error) {
-	defer malformed(&err)
+func openIPC(r *checkedReader, mem memory.Allocator) (f *ipcFile, err error) {
+	l := &lender{Allocator: mem}
+	l.watch()
+	defer l.malformed(&err)
 	if _, err := arrowipc.Open(r, r.Size()); err != nil {
 		return nil, corruptBy(err)
 	}
-	rd, err = ipc.NewFileReader(r, ipc.WithAllocator(mem))
+	rd, err := ipc.NewFileReader(r, ipc.WithAllocator(l))
 	if err != nil {
 		return nil, corruptBy(err)
 	}
-	return rd, nil
+	return &ipcFile{rd, l}, nil
 }
 
 // recordAt reads a record batch; the caller owns it.
-func recordAt(rd *ipc.FileReader, i int) (rec arrow.Record, err error) {
-	defer malformed(&err)
-	if rec, err = rd.RecordAt(i); err != nil {
+func (f *ipcFile) recordAt(i int) (rec arrow.Record, err error) {
+	f.mem.watch()
+	defer f.mem.malformed(&err)
+	if rec, err = f.RecordAt(i); err != nil {
 		return nil, fmt.Errorf("record batch %d: %w", i, corruptBy(err))
 	}
 	if err := sound(rec); err != nil {
@@ -180,11 +191,64 @@ type unreadable struct{ error }
 
 func (e unreadable) Unwrap() error { return e.error }
 
-// malformed turns a panic of Arrow's reader into an error.
-func malformed(err *error) {
-	if p := recover(); p != nil {
-		*err = fmt.Errorf("%w: %v", ErrCorrupt, p)
+// lender is an allocator that takes back what Arrow's reader has borrowed when
+// it panics.
+type lender struct {
+	memory.Allocator
+	mu   sync.Mutex
+	lent map[*byte][]byte // nil while nobody watches
+}
+
+func (l *lender) watch() {
+	l.mu.Lock()
+	l.lent = map[*byte][]byte{}
+	l.mu.Unlock()
+}
+
+// malformed turns a panic of Arrow's reader into an error, and ends a watch.
+func (l *lender) malformed(err *error) {
+	p := recover()
+	l.mu.Lock()
+	lent := l.lent
+	l.lent = nil
+	l.mu.Unlock()
+	if p == nil {
+		return
 	}
+	*err = fmt.Errorf("%w: %v", ErrCorrupt, p)
+	for _, b := range lent {
+		l.Allocator.Free(b)
+	}
+}
+
+// note keeps the lent buffers up to date: one is new, another was given back.
+func (l *lender) note(b, old []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lent == nil {
+		return
+	}
+	delete(l.lent, unsafe.SliceData(old))
+	if len(b) > 0 {
+		l.lent[unsafe.SliceData(b)] = b
+	}
+}
+
+func (l *lender) Allocate(n int) []byte {
+	b := l.Allocator.Allocate(n)
+	l.note(b, nil)
+	return b
+}
+
+func (l *lender) Reallocate(n int, old []byte) []byte {
+	b := l.Allocator.Reallocate(n, old)
+	l.note(b, old)
+	return b
+}
+
+func (l *lender) Free(b []byte) {
+	l.note(nil, b)
+	l.Allocator.Free(b)
 }
 
 // readShard is readFile for a shard of an encoder.

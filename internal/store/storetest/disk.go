@@ -59,7 +59,9 @@ type edit struct {
 // NewDisk returns an empty disk.
 func NewDisk() *Disk { return &Disk{root: newFolder()} }
 
-func newFolder() *node { return &node{names: map[string]*node{}, safe: map[string]*node{}, time: time.Now()} }
+func newFolder() *node {
+	return &node{names: map[string]*node{}, safe: map[string]*node{}, time: time.Now()}
+}
 
 // Ops returns the number of operations so far.
 func (d *Disk) Ops() int {
