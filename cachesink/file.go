@@ -160,6 +160,9 @@ func openIPC(r *checkedReader, mem memory.Allocator) (f *ipcFile, err error) {
 	if err != nil {
 		return nil, corruptBy(err)
 	}
+	if rd.NumDictionaries() > 0 {
+		return nil, fmt.Errorf("%w: it has dictionaries", ErrCorrupt)
+	}
 	return &ipcFile{rd, l}, nil
 }
 
@@ -192,7 +195,7 @@ type unreadable struct{ error }
 func (e unreadable) Unwrap() error { return e.error }
 
 // lender is an allocator that takes back what Arrow's reader has borrowed when
-// it panics.
+// it fails.
 type lender struct {
 	memory.Allocator
 	mu   sync.Mutex
@@ -205,17 +208,19 @@ func (l *lender) watch() {
 	l.mu.Unlock()
 }
 
-// malformed turns a panic of Arrow's reader into an error, and ends a watch.
+// malformed ends a watch: it turns a panic of Arrow's reader into an error,
+// and after an error frees what the reader has left.
 func (l *lender) malformed(err *error) {
-	p := recover()
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%w: %v", ErrCorrupt, p)
+	}
 	l.mu.Lock()
 	lent := l.lent
 	l.lent = nil
 	l.mu.Unlock()
-	if p == nil {
+	if *err == nil {
 		return
 	}
-	*err = fmt.Errorf("%w: %v", ErrCorrupt, p)
 	for _, b := range lent {
 		l.Allocator.Free(b)
 	}
