@@ -62,7 +62,7 @@ func ours(ctx context.Context, st Storage) error {
 		if strings.HasPrefix(name, ".") || name == "lost+found" {
 			continue
 		}
-		if !slices.Contains([]string{"tmp", "encoders", "splits", "inputs", "sources", "manifests", manifestCopy}, name) {
+		if !slices.Contains([]string{"tmp", "encoders", "splits", "inputs", "sources", "leases", "manifests", manifestCopy}, name) {
 			return fmt.Errorf("%w: %s holds %q and no manifest", ErrForeign, st, name)
 		}
 	}

@@ -23,6 +23,10 @@ func TestMain(m *testing.M) {
 		beKilled(spec)
 		return
 	}
+	if job := os.Getenv(jobEnv); job != "" {
+		doJob(job)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

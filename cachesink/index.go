@@ -105,12 +105,11 @@ func (f *Fill) Index(g *stage.Group, in stage.Stream[arrow.Record]) map[string]s
 			s := &shardSender{f: f, e: e, emit: emit}
 			defer func() { err = errors.Join(err, s.drop()) }()
 			for j := range in {
-				err := s.send(ctx, j)
-				if err = errors.Join(err, j.inputs.close()); err != nil {
+				if err := s.send(ctx, j); err != nil {
 					return err
 				}
 			}
-			return nil
+			return s.settle(ctx)
 		})
 	}
 	return out
@@ -231,7 +230,7 @@ func (ix *indexer) take(ctx context.Context, rec arrow.Record, emit func(int, *s
 			if !u.e.Cached {
 				continue
 			}
-			p, fresh, err := u.e.table.insert(id, u.e.next)
+			p, fresh, err := u.e.insert(id, u.e.next)
 			if err != nil {
 				return err
 			}
@@ -375,57 +374,113 @@ func (ix *indexer) seal(e *encoderFill, emit func(int, *shardJob) error) error {
 
 // shardSender emits what is to be encoded of one shard after the other.
 type shardSender struct {
-	f    *Fill
-	e    *encoderFill
-	emit func(arrow.Record) error
-	w    *shardWriter // of shards in which everything is converted, nil for none
-	conv *converter
+	f     *Fill
+	e     *encoderFill
+	emit  func(arrow.Record) error
+	aside []*shardJob  // which other fills are at
+	w     *shardWriter // of shards in which everything is converted, nil for none
+	conv  *converter
 }
 
-func (s *shardSender) drop() error {
-	if s.w == nil {
-		return nil
+func (s *shardSender) drop() (err error) {
+	for _, j := range s.aside {
+		err = errors.Join(err, j.inputs.close())
 	}
-	return errors.Join(s.w.drop(), s.conv.close())
+	if s.w != nil {
+		err = errors.Join(err, s.w.drop(), s.conv.close())
+	}
+	return err
 }
 
-// send emits the object batches of one shard, unless its file is there or can
-// be written without an encoder.
+// send plans a shard, and does what is to be done for it, or puts it aside
+// while another fill does.
 func (s *shardSender) send(ctx context.Context, j *shardJob) error {
-	f, e, p := s.f, s.e, j.plan
+	e, p := s.e, j.plan
 	e.mu.Lock()
-	p.name = fmt.Sprintf("%s/%05d-%s.arrow", e.entry.Folder, len(e.entry.Shards)+len(e.plans), p.id[:8])
+	p.name = fmt.Sprintf("%s/%05d%s", e.entry.Folder, len(e.entry.Shards)+len(e.plans), p.suffix())
+	e.plans = append(e.plans, p)
 	e.mu.Unlock()
-	done, ok, err := adopt(ctx, f.c.st, f.mem, p)
-	if ok {
+	ok, err := s.try(ctx, j, false)
+	if ok || err != nil {
+		return errors.Join(err, j.inputs.close())
+	}
+	s.aside = append(s.aside, j)
+	return j.inputs.park(ctx)
+}
+
+// settle ends when no shard is aside any more.
+func (s *shardSender) settle(ctx context.Context) error {
+	for len(s.aside) > 0 {
+		var left []*shardJob
+		for i, j := range s.aside {
+			ok, err := s.try(ctx, j, true)
+			if ok {
+				err = errors.Join(err, j.inputs.close())
+			} else {
+				left = append(left, j)
+			}
+			if err != nil {
+				s.aside = append(left, s.aside[i+1:]...)
+				return err
+			}
+		}
+		waits := len(left) == len(s.aside)
+		if s.aside = left; waits {
+			if err := pause(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// try emits the object batches of a shard, unless its file is there, can be
+// written without an encoder, or another fill is at it: then ok is false.
+func (s *shardSender) try(ctx context.Context, j *shardJob, again bool) (ok bool, err error) {
+	f, e, p := s.f, s.e, j.plan
+	held, took, other := f.leases.claim(ctx, p.id, p.name)
+	done, ok, err := adopt(ctx, f.c.st, f.mem, p, other)
+	switch {
+	case err != nil || !ok && !held:
+		return false, err
+	case ok:
 		f.count(func(st *FillStats) {
 			es := st.Encoders[e.Name]
 			es.Resumed += p.rows
 			st.Encoders[e.Name] = es
 		})
-	} else if err == nil && p.converts(0) && p.run(0, int(p.rows)) == int(p.rows) {
-		done, err = s.convert(ctx, p)
-		ok = true
+	case p.converts(0) && p.run(0, int(p.rows)) == int(p.rows):
+		if done, err = s.convert(ctx, p); err != nil {
+			return false, err
+		}
+	default:
+		return true, s.encode(ctx, j, took || again)
 	}
-	if err != nil {
-		p.release()
+	e.memo.discard(ctx, p.id)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p.result = &done
+	p.release()
+	return true, nil
+}
+
+// encode emits the objects of a shard. look says that others may have worked
+// at it since the fill began.
+func (s *shardSender) encode(ctx context.Context, j *shardJob, look bool) (err error) {
+	e, p := s.e, j.plan
+	if p.memo, err = e.memo.begin(ctx, p, look); err != nil {
 		return err
 	}
 	e.mu.Lock()
-	e.plans = append(e.plans, p)
-	if ok {
-		p.result = &done
-	}
+	e.queue = append(e.queue, p)
 	e.mu.Unlock()
-	if !ok {
-		if err := s.objects(p, j.inputs.reader()); err != nil {
-			return err
-		}
+	if err := s.objects(p, j.inputs.reader()); err != nil {
+		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p.sent = true
-	if p.result != nil {
+	if p.done {
 		p.release()
 	}
 	return nil
@@ -490,12 +545,13 @@ func (s *shardSender) convert(ctx context.Context, p *shardPlan) (none Shard, er
 	return s.w.close(ctx, p)
 }
 
-// finish notes that a shard is there. Its ids are no longer needed, if the
-// stage that emits its objects has come to their end.
+// finish notes that a shard is there, and all its embeddings were taken. Its
+// ids are no longer needed, if the stage that emits its objects has come to
+// their end.
 func (e *encoderFill) finish(p *shardPlan, s Shard) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	p.result = &s
+	p.result, p.done = &s, true
 	if p.sent {
 		p.release()
 	}

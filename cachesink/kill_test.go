@@ -1,290 +1,222 @@
 package cachesink
 
 import (
-	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
-	"io"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/apache/arrow/go/v15/arrow/memory"
-
 	"github.com/permafrost-ml/permafrost/encode"
-	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
+// jobEnv makes the test program fill a directory instead of testing: a job in
+// JSON.
+const jobEnv = "CACHESINK_TEST_FILL"
+
+// killsEnv is how many kills TestKilled is to come to; 20 where it is not set.
+const killsEnv = "CACHESINK_TEST_KILLS"
+
+// job is a fill in a process of its own.
+type job struct {
+	Dir      string
+	Log      string // to which every batch is written before it is encoded
+	Workers  int
+	Padded   bool // embeddings depend on their batch
+	Prepares bool
+	Alone    bool          // without leases
+	Pause    time.Duration // of the encoder, in each batch
+	TTL      time.Duration // 0 for the usual one
+}
+
+// jobObjects are the distinct objects of a job, in batches of jobBatch.
 const (
-	// killedEnv makes the test program do an operation in a directory, as
-	// NAME=DIR, instead of testing.
-	killedEnv = "CACHESINK_TEST_KILLED"
-	// killsEnv is how often a process is killed. Default: 20.
-	killsEnv = "CACHESINK_KILLS"
+	jobObjects = 80
+	jobBatch   = 3
 )
 
-// The phases of an operation, as its process tells them: by a byte each time
-// that it enters one.
-const (
-	phaseEncode   = 'e'
-	phaseShard    = 's' // a shard is being closed
-	phaseManifest = 'm' // splits and manifest get their names
-	phaseDone     = 'd' // the manifest has its name
-)
-
-var phaseNames = map[byte]string{phaseEncode: "encode", phaseShard: "shard close", phaseManifest: "manifest"}
-
-// killable are the operations that are killed, and the phases that they have.
-func killable() []killedOperation {
+func (j job) setup() setup {
 	s := setup{
-		splits: map[string][]encode.Sample{"train": groups("a", 90, 80), "val": pairs("b", 20)},
-		uses:   []encode.Use{{Name: "e"}, {Name: "f"}, {Name: "raw"}}, uncached: []string{"raw"}, workers: 3,
-		models: map[string]hashModel{"e": {dim: 8, seed: "e"}, "f": {dim: 300, seed: "f"}},
+		splits:  map[string][]encode.Sample{"train": groups("a", 60, 60), "val": pairs("b", 20)},
+		models:  map[string]hashModel{"e": {dim: 8, seed: "e", padded: j.Padded}},
+		workers: j.Workers, batch: jobBatch, prepares: j.Prepares,
 	}
-	return []killedOperation{{
-		operation: operation{
-			name: "fill", states: []func(*testing.T, *Cache){holds(), holds(s)}, act: fillOf(s),
-		},
-		child: func(ctx context.Context, st Storage, enter func(byte)) error {
-			s.models = maps.Clone(s.models)
-			for name, m := range s.models {
-				m.starts = func() {
-					enter(phaseEncode)
-					time.Sleep(time.Millisecond)
-				}
-				s.models[name] = m
-			}
-			return fillOf(s)(ctx, st, memory.DefaultAllocator)
-		},
-		phases: []byte{phaseEncode, phaseShard, phaseManifest},
-	}}
+	if j.Alone {
+		s.leases = func(Storage, FillOptions) leases { return noLeases{} }
+	}
+	return s
 }
 
-type killedOperation struct {
-	operation
-	// child does the operation and says when it enters a phase; the phases
-	// that can be seen by what it does to files are entered without it.
-	child  func(ctx context.Context, st Storage, enter func(byte)) error
-	phases []byte
-}
-
-// beKilled does an operation and tells its parent the phases.
-func beKilled(spec string) {
-	name, dir, _ := strings.Cut(spec, "=")
-	tell := &teller{FS: store.OS{}, pipe: os.NewFile(3, "phases")}
-	for _, o := range killable() {
-		if o.name == name {
-			if err := o.child(context.Background(), store.NewDir(dir, tell), tell.enter); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				os.Exit(1)
-			}
+// doJob is what the process of a job does.
+func doJob(text string) {
+	var j job
+	if err := json.Unmarshal([]byte(text), &j); err != nil {
+		panic(err)
+	}
+	if j.TTL > 0 {
+		leaseTTL = j.TTL
+	}
+	log, err := os.OpenFile(j.Log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		panic(err)
+	}
+	s := j.setup()
+	m := s.models["e"]
+	m.log = func(objects int) {
+		fmt.Fprintf(log, "encoded %d\n", objects)
+		time.Sleep(j.Pause)
+	}
+	s.models["e"] = m
+	if !j.Alone {
+		s.leases = func(st Storage, o FillOptions) leases {
+			e := o.Encoders[0]
+			return loggedLeases{newSession(context.Background(), st, []string{EncoderFolder(e.Name, e.Fingerprint, Float32)}), log}
 		}
 	}
-}
-
-// teller is a filesystem that tells what its steps are for.
-type teller struct {
-	store.FS
-	pipe    *os.File
-	mu      sync.Mutex
-	closing bool // a shard
-	at      byte
-}
-
-func (t *teller) enter(phase byte) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.at == phaseDone || phase == phaseEncode && (t.closing || t.at == phaseManifest) {
-		return // it goes on in the background
-	}
-	t.at = phase
-	_, _ = t.pipe.Write([]byte{phase})
-}
-
-// named tells the phase that begins when a file is to get its name. A
-// shard's checksums come before it.
-func (t *teller) named(name string) {
-	switch dir := filepath.ToSlash(name); {
-	case strings.Contains(dir, "/encoders/"):
-		t.mu.Lock()
-		t.closing = strings.HasSuffix(name, sumSuffix)
-		t.mu.Unlock()
-		t.enter(phaseShard)
-	case strings.Contains(dir, "/splits/"), strings.Contains(dir, "/inputs/"), strings.Contains(dir, "/manifests/"):
-		t.enter(phaseManifest)
+	if _, _, err := s.run(context.Background(), quickDir(j.Dir)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }
 
-func (t *teller) Rename(from, to string) error {
-	t.named(to)
-	return t.FS.Rename(from, to)
+// loggedLeases note what they take over.
+type loggedLeases struct {
+	leases
+	log *os.File
 }
 
-func (t *teller) Link(from, to string) error {
-	t.named(to)
-	err := t.FS.Link(from, to)
-	if err == nil && strings.Contains(filepath.ToSlash(to), "/manifests/") {
-		t.enter(phaseDone)
+func (l loggedLeases) claim(ctx context.Context, shard, name string) (held, took bool, other string) {
+	if held, took, other = l.leases.claim(ctx, shard, name); took {
+		fmt.Fprintln(l.log, "took 1")
 	}
-	return err
+	return held, took, other
 }
 
-func (t *teller) SyncDir(dir string) error {
-	t.named(dir + "/")
-	return t.FS.SyncDir(dir)
-}
-
-// TestKilled ends the process of an operation with SIGKILL at random moments
-// of each of its phases, some times in one place, before the operation has
-// come to its end: at any time the cache holds one of the operation's states.
-// Then a process that nobody kills leaves the bytes of a run without kills.
-func TestKilled(t *testing.T) {
-	t.Parallel()
-	kills := 20
-	if v := os.Getenv(killsEnv); v != "" {
-		var err error
-		if kills, err = strconv.Atoi(v); err != nil {
-			t.Fatal(err)
-		}
+// start starts a job's process.
+func (j job) start(t *testing.T) *exec.Cmd {
+	t.Helper()
+	text, err := json.Marshal(j)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, o := range killable() {
-		t.Run(o.name, func(t *testing.T) {
-			t.Parallel()
-			whole := t.TempDir()
-			prepare(t, o.operation, whole)
-			if err := o.act(t.Context(), quickDir(whole), memory.DefaultAllocator); err != nil {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), jobEnv+"="+string(text))
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd
+}
+
+// logged adds up the numbers behind a word in a job's log.
+func logged(t *testing.T, log, word string) (sum int) {
+	t.Helper()
+	b, err := os.ReadFile(log)
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(b) {
+		if rest, ok := bytes.CutPrefix(line, []byte(word+" ")); ok {
+			n, err := strconv.Atoi(string(bytes.TrimSpace(rest)))
+			if err != nil {
 				t.Fatal(err)
 			}
-			in := &interrupted{operation: &o.operation, clean: counting(files(t, whole))}
-			rng := rand.New(rand.NewPCG(uint64(kills), 7))
-			histogram := map[byte]int{}
-			missed, rounds := 0, 0
-			dir := filepath.Join(t.TempDir(), "cache")
-			for n := 0; n < kills; rounds++ {
-				in.first = prepare(t, o.operation, dir)
-				for range 1 + rng.IntN(6) {
-					target := o.phases[n%len(o.phases)]
-					at, ended := o.kill(t, dir, target, rng)
-					in.what = fmt.Sprintf("killed %d times, at last in %q", n, at)
-					if ended {
-						missed++
-						break
-					}
-					in.onDisk(t, dir)
-					histogram[at]++
-					if n++; n == kills {
-						break
-					}
-				}
-				if err := o.act(t.Context(), quickDir(dir), memory.DefaultAllocator); err != nil {
-					t.Fatalf("%s, then: %v", in.what, err)
-				}
-				in.onDisk(t, dir)
-				sameFiles(t, in.what, counting(files(t, dir)), in.clean)
-				if t.Failed() {
-					t.FailNow()
-				}
-				if err := os.RemoveAll(dir); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for _, p := range o.phases {
-				t.Logf("%5d kills in %s", histogram[p], phaseNames[p])
-				if histogram[p] < kills/10 {
-					t.Errorf("%d kills in %s", histogram[p], phaseNames[p])
-				}
-			}
-			t.Logf("%5d kills in %d directories; %d processes came to their end before", kills, rounds, missed)
-		})
+			sum += n
+		}
 	}
+	return sum
 }
 
-// prepare makes what an operation starts from, and returns its generation.
-func prepare(t *testing.T, o operation, dir string) int64 {
+// settled compares a directory after killed fills with one that nobody
+// disturbed. A last fill, which encodes nothing, tidies up what was left.
+func (j job) settled(t *testing.T, want map[string]string) {
 	t.Helper()
-	if o.before != nil {
-		if err := o.before(t.Context(), quickDir(dir)); err != nil {
+	s := j.setup()
+	c, stats := mustRun(t, s, quickDir(j.Dir))
+	if !j.Padded {
+		checkContent(t, c, s)
+	}
+	if got := stats.Encoders["e"].Encoded; got != 0 {
+		t.Errorf("encoded %d again", got)
+	}
+	got := files(t, j.Dir)
+	for name := range got {
+		if strings.HasPrefix(name, "tmp/") {
+			delete(got, name) // what the killed ones left
+		}
+	}
+	got[manifestCopy] = want[manifestCopy] // may be missing
+	sameFiles(t, "after the kills", got, want)
+}
+
+// undisturbed returns the files of a fill of the job that nobody disturbs.
+func (j job) undisturbed(t *testing.T) map[string]string {
+	t.Helper()
+	dir := t.TempDir()
+	s := j.setup()
+	s.workers, s.prepares = 1, false
+	mustRun(t, s, quickDir(dir))
+	return files(t, dir)
+}
+
+// TestKilled ends the process of a fill with SIGKILL at many moments, over
+// and over in one place, until a fill comes to its end. At any time the cache
+// is empty or complete; at the end its bytes are those of a fill that nobody
+// killed, and a kill has cost at most a batch of each worker.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	want := 20
+	if text := os.Getenv(killsEnv); text != "" {
+		var err error
+		if want, err = strconv.Atoi(text); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c, err := Open(t.Context(), quickDir(dir), nil)
-	if err != nil {
-		t.Fatal(err)
+	kills, cost := 0, 0
+	for round := 0; kills < want && !t.Failed(); round++ {
+		j := job{
+			Dir: t.TempDir(), Log: filepath.Join(t.TempDir(), "log"), Pause: 2 * time.Millisecond,
+			Workers: []int{1, 2, 4}[round%3], Padded: round%2 == 1, Prepares: round/2%2 == 1,
+		}
+		n, extra := j.killed(t)
+		kills, cost = kills+n, cost+extra
 	}
-	return c.Manifest().Generation
+	t.Logf("killed %d times, which cost %d objects", kills, cost)
 }
 
-// onDisk checks that a directory holds one of the operation's states.
-func (in *interrupted) onDisk(t *testing.T, dir string) {
+// killed kills a job until it comes to its end, and returns how often, and
+// how many objects were encoded more than once.
+func (j job) killed(t *testing.T) (kills, extra int) {
 	t.Helper()
-	c, err := Open(t.Context(), Dir(dir), nil)
-	if err != nil {
-		t.Fatalf("%s: %v", in.what, err)
-	}
-	commits := c.Manifest().Generation - in.first
-	if commits < 0 || commits >= int64(len(in.states)) {
-		t.Fatalf("%s: %d commits", in.what, commits)
-	}
-	in.states[commits](t, c)
-	if t.Failed() {
-		t.Fatal(in.what)
-	}
-}
-
-// kill runs the operation in a process of its own and kills that a random
-// time after one of the moments at which it enters a phase. It returns the
-// phase that it was in, and whether the operation had come to its end.
-func (o *killedOperation) kill(t *testing.T, dir string, target byte, rng *rand.Rand) (at byte, ended bool) {
-	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), killedEnv+"="+o.name+"="+dir)
-	cmd.Stderr = os.Stderr
-	cmd.ExtraFiles = []*os.File{w}
-	err = cmd.Start()
-	w.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
-	at = phaseEncode
-	wait := time.Duration(rng.IntN(400)) * time.Microsecond
-	left := 1 + rng.IntN(map[byte]int{phaseEncode: 20, phaseShard: 20, phaseManifest: 8}[target])
-	killed := false
-	for in := bufio.NewReaderSize(r, 16); ; {
-		b, err := in.ReadByte()
-		if err == io.EOF {
+	for {
+		cmd := j.start(t)
+		wait := time.Duration(rand.Int64N(int64(100 * time.Millisecond)))
+		timer := time.AfterFunc(wait, func() { _ = cmd.Process.Kill() })
+		err := cmd.Wait()
+		timer.Stop()
+		c, e := Open(t.Context(), quickDir(j.Dir), nil)
+		if e != nil {
+			t.Fatal(e)
+		}
+		if c.Manifest().Generation > 0 {
 			break
 		}
-		if err != nil {
-			t.Fatal(err)
+		if err == nil {
+			t.Fatal("the fill ended, and nothing is there")
 		}
-		if at = b; b == target {
-			left--
-		}
-		if left == 0 && !killed {
-			killed = true
-			for start := time.Now(); time.Since(start) < wait; {
-				runtime.Gosched()
-			}
-			_ = cmd.Process.Kill()
-		}
+		kills++
 	}
-	err = cmd.Wait()
-	if !killed && err != nil {
-		t.Fatalf("%s: %v", o.name, err)
+	extra = logged(t, j.Log, "encoded") - jobObjects
+	if most := kills * j.Workers * jobBatch; extra < 0 || extra > most {
+		t.Errorf("%+v, killed %d times: encoded %d objects more than there are, at most %d should be", j, kills, extra, most)
 	}
-	return at, at == phaseDone || !slices.Contains(o.phases, at) || err == nil
+	j.settled(t, j.undisturbed(t))
+	return kills, extra
 }

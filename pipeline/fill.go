@@ -22,11 +22,14 @@ type FillReport struct {
 	Rows int64 `json:"rows"`
 	// Objects is the number of distinct objects, added up over splits and
 	// cached encoders; Encoded and Reused are its parts. Converted are those
-	// of Reused that were stored in float32 and now are in another dtype, too.
+	// of Reused that were stored in float32 and now are in another dtype, too,
+	// Resumed those that a killed fill, or another one at the same time, had
+	// encoded.
 	Objects   int64 `json:"objects"`
 	Encoded   int64 `json:"encoded"`
 	Reused    int64 `json:"reused"`
 	Converted int64 `json:"converted"`
+	Resumed   int64 `json:"resumed"`
 	// Quarantined is the number of bad rows that were left out.
 	Quarantined int64 `json:"quarantined"`
 	// Seconds is the wall time.
@@ -47,6 +50,7 @@ type EncoderReport struct {
 	Encoded     int64               `json:"encoded"`
 	Reused      int64               `json:"reused"`
 	Converted   int64               `json:"converted"`
+	Resumed     int64               `json:"resumed"`
 }
 
 // splitPlan is what is known of a split before its rows are read.
@@ -190,7 +194,7 @@ func (p *Pipeline[Row]) fillSplits(ctx context.Context, encoders []encoder, plan
 			continue
 		}
 		recs := encode.Stage(g, objects[e.name], e.name, e.model, encode.StageOptions{
-			Workers: p.cfg.Cache.workers(), BatchSize: e.use.BatchSize, Allocator: p.cfg.Allocator,
+			Workers: p.cfg.Cache.workers(), BatchSize: e.use.BatchSize, Allocator: p.cfg.Allocator, Memo: f.Memo(e.name),
 		})
 		f.Write(g, e.name, recs)
 	}
@@ -284,12 +288,13 @@ func (p *Pipeline[Row]) fillReport(encoders []encoder, stats cachesink.FillStats
 		er := r.Encoders[name]
 		er.Encoded = stats.Encoders[name].Encoded
 		er.Reused = er.Objects - er.Encoded
-		er.Converted = stats.Encoders[name].Converted
+		er.Converted, er.Resumed = stats.Encoders[name].Converted, stats.Encoders[name].Resumed
 		r.Encoders[name] = er
 		r.Objects += er.Objects
 		r.Encoded += er.Encoded
 		r.Reused += er.Reused
 		r.Converted += er.Converted
+		r.Resumed += er.Resumed
 	}
 	return r
 }

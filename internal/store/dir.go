@@ -81,7 +81,7 @@ func (d *Dir) Stat(ctx context.Context, name string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return Info{Name: name, Size: info.Size()}, nil
+	return Info{name, info.Size(), info.ModTime()}, nil
 }
 
 // List implements [Store].
@@ -119,7 +119,7 @@ func (d *Dir) walk(ctx context.Context, folder string, out *[]Info) error {
 		if err != nil {
 			return err
 		}
-		*out = append(*out, Info{Name: name, Size: info.Size()})
+		*out = append(*out, Info{name, info.Size(), info.ModTime()})
 	}
 	return ctx.Err()
 }
@@ -333,6 +333,41 @@ func (w *dirWriter) Abort() error {
 		err = errors.Join(err, w.d.fsys.Remove(w.f.Name()))
 	}
 	w.f = nil
+	return err
+}
+
+// Append implements [Store].
+func (d *Dir) Append(ctx context.Context, name string) (Appender, error) {
+	if err := errors.Join(ctx.Err(), valid("append", name)); err != nil {
+		return nil, err
+	}
+	path := d.Path(name)
+	f, err := d.fsys.CreateExclusive(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := d.mkdirAll(filepath.Dir(path)); err != nil {
+			return nil, err
+		}
+		f, err = d.fsys.CreateExclusive(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &dirAppender{File: f, d: d, dir: filepath.Dir(path)}, nil
+}
+
+type dirAppender struct {
+	File
+	d     *Dir
+	dir   string
+	named bool // its name is durable; only Sync uses it
+}
+
+func (a *dirAppender) Sync() error {
+	if err := a.File.Sync(); err != nil || a.named {
+		return err
+	}
+	err := a.d.syncParents(a.dir)
+	a.named = err == nil
 	return err
 }
 

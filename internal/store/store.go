@@ -2,7 +2,8 @@
 // where its bytes lie. Names are slash-separated and relative.
 //
 // A file becomes visible under its name in one step, complete and synced, or
-// not at all: after a crash there is the old state or the new one.
+// not at all: after a crash there is the old state or the new one. Only what
+// [Store.Append] makes grows in view of all.
 package store
 
 import (
@@ -12,6 +13,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"time"
 )
 
 // Store is a flat collection of named files. All methods are safe for
@@ -24,6 +26,11 @@ type Store interface {
 	// Create starts a new file that has no name yet. Exactly one of Publish
 	// and Abort ends it; an Abort after a Publish does nothing.
 	Create(ctx context.Context) (Writer, error)
+	// Append makes a new file of that name, with the folders above it, that
+	// has its name from the start and grows: unlike all others it may be seen
+	// cut short, and another process may read what it has. A name that is
+	// taken is fs.ErrExist.
+	Append(ctx context.Context, name string) (Appender, error)
 	// List returns the files whose names start with the folder prefix
 	// ("encoders/"), sorted by name, at any depth. No such folder: none.
 	List(ctx context.Context, prefix string) ([]Info, error)
@@ -44,6 +51,9 @@ type Store interface {
 type Info struct {
 	Name string
 	Size int64
+	// ModTime is when it was last written to, by the clock of the place; zero
+	// where unknown.
+	ModTime time.Time
 }
 
 // Reader reads ranges of a file.
@@ -64,6 +74,16 @@ type Writer interface {
 	Publish(ctx context.Context, name string, replace bool) error
 	// Abort drops the file.
 	Abort() error
+}
+
+// Appender is a file that grows under its name. What was written survives
+// the end of the process; what was synced, a power cut. Sync may be called
+// while another goroutine writes.
+type Appender interface {
+	io.Writer
+	Sync() error
+	// Close leaves the file as it is.
+	Close() error
 }
 
 // Scratch is a private temporary file.

@@ -60,7 +60,7 @@ func TestStore(t *testing.T) {
 			}
 			got, err := s.List(ctx, "x/")
 			got = slices.DeleteFunc(got, func(i Info) bool { return strings.HasSuffix(i.Name, ClaimSuffix) })
-			if err != nil || len(got) != 2 || got[0] != (Info{"x/a", 5}) || got[1].Name != "x/y/b" {
+			if err != nil || len(got) != 2 || got[0].Name != "x/a" || got[0].Size != 5 || got[1].Name != "x/y/b" {
 				t.Fatalf("list = %v, %v", got, err)
 			}
 			if info, err := s.Stat(ctx, "x/a"); err != nil || info.Size != 5 {
@@ -316,5 +316,42 @@ func TestClaimWithoutItsFile(t *testing.T) {
 	}
 	if left, err := d.List(t.Context(), "tmp/"); err != nil || len(left) != 0 {
 		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// TestAppend: a growing file is there from the start, belongs to one writer,
+// and stays as it is when its writer ends.
+func TestAppend(t *testing.T) {
+	for kind, s := range stores(t) {
+		t.Run(kind, func(t *testing.T) {
+			a, err := s.Append(t.Context(), "x/y/log")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Append(t.Context(), "x/y/log"); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("a second one: %v", err)
+			}
+			for i, want := range []string{"one", "onetwo", "onetwothree"} {
+				if _, err := a.Write([]byte([]string{"one", "two", "three"}[i])); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := ReadAll(t.Context(), s, "x/y/log", 100); err != nil || string(got) != want {
+					t.Fatalf("read %q, %v", got, err)
+				}
+				if err := a.Sync(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := a.Close(); err != nil {
+				t.Fatal(err)
+			}
+			info, err := s.Stat(t.Context(), "x/y/log")
+			if err != nil || info.Size != 11 || kind != "mem" && time.Since(info.ModTime) > time.Hour {
+				t.Errorf("%+v, %v", info, err)
+			}
+			if _, err := s.Append(t.Context(), "../log"); !errors.Is(err, fs.ErrInvalid) {
+				t.Errorf("a name outside: %v", err)
+			}
+		})
 	}
 }

@@ -31,6 +31,7 @@ type FS struct {
 	mu     sync.Mutex
 	ops    int
 	failed []string
+	paths  []string
 	open   map[*file]bool
 }
 
@@ -46,6 +47,13 @@ func (f *FS) Failed() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.failed
+}
+
+// FailedPaths returns the paths of the operations that were made to fail.
+func (f *FS) FailedPaths() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.paths
 }
 
 // OpenFiles returns the number of files that are open.
@@ -67,7 +75,7 @@ func (f *FS) op(op, path string) error {
 	if f.FailAt == 0 || f.ops < f.FailAt || f.ops > f.FailAt && (!f.Lasting || tidy) {
 		return nil
 	}
-	f.failed = append(f.failed, op)
+	f.failed, f.paths = append(f.failed, op), append(f.paths, path)
 	if f.Err == nil {
 		if op == "read" || op == "write" {
 			return errHalf
