@@ -38,7 +38,7 @@ func TestEveryFault(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, lasting := range []bool{false, true} {
-					step := stepOf(count.Ops(), 12)
+					step := stepOf(count.Ops(), 6)
 					for k := 1 + cases%step; k <= count.Ops(); k += step {
 						disk := before.Killed()
 						fsys := &storetest.FS{FS: disk, FailAt: k, Lasting: lasting, Err: fault, Match: match}
@@ -101,7 +101,7 @@ func TestPowerCut(t *testing.T) {
 				t.Fatal(err)
 			}
 			cases := 0
-			for k := 1; k <= count.Ops(); k += stepOf(count.Ops(), 40) {
+			for k := 1; k <= count.Ops(); k += stepOf(count.Ops(), 20) {
 				disk := before.Killed()
 				disk.CutAt = k
 				in.what = fmt.Sprintf("%s, power cut after step %d of %d", o.name, k, count.Ops())
@@ -136,7 +136,7 @@ func TestKilledThenCut(t *testing.T) {
 				t.Fatal(err)
 			}
 			cases := 0
-			for k := 1; k <= count.Ops(); k += stepOf(count.Ops(), 40) {
+			for k := 1; k <= count.Ops(); k += stepOf(count.Ops(), 20) {
 				disk := before.Killed()
 				disk.CutAt = k
 				in.what = fmt.Sprintf("%s, killed after step %d of %d", o.name, k, count.Ops())

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,6 +57,27 @@ func fills(all ...setup) func(context.Context, Storage) error {
 	}
 }
 
+// broken is a fill that ends early, in the middle of a shard.
+func broken(s setup) func(context.Context, Storage) error {
+	return func(ctx context.Context, st Storage) error {
+		end := errors.New("enough")
+		s.models = map[string]hashModel{"e": {dim: 4, seed: "e", encoded: new(atomic.Int64), fail: func(n int64) error {
+			if n > 12 {
+				return end
+			}
+			return nil
+		}}}
+		if _, _, err := s.run(ctx, st); !errors.Is(err, end) {
+			return fmt.Errorf("it ended with %w", err)
+		}
+		left, err := st.List(ctx, "encoders/")
+		if err == nil && !slices.ContainsFunc(left, func(i store.Info) bool { return strings.HasSuffix(i.Name, partialSuffix) }) {
+			err = fmt.Errorf("no partial shard in %v", left)
+		}
+		return err
+	}
+}
+
 // fillOf is an operation's act.
 func fillOf(s setup) func(context.Context, Storage, memory.Allocator) error {
 	return func(ctx context.Context, st Storage, mem memory.Allocator) error {
@@ -78,6 +101,7 @@ func operations() []operation {
 		dtypes: map[string]DType{"e": Int8}, codec: LZ4,
 	}
 	other := setup{splits: map[string][]encode.Sample{"other": groups("x", 5, 5)}}
+	resumed := setup{splits: map[string][]encode.Sample{"train": groups("a", 14, 14)}, batch: 2}
 	return []operation{
 		{
 			name: "fill", act: fillOf(small),
@@ -90,6 +114,10 @@ func operations() []operation {
 		{
 			name: "conversion", before: fills(full), act: fillOf(convert),
 			states: []func(*testing.T, *Cache){holds(full), holds(full, convert)},
+		},
+		{
+			name: "resume", before: broken(resumed), act: fillOf(resumed),
+			states: []func(*testing.T, *Cache){holds(), holds(resumed)},
 		},
 		{
 			name: "merge", before: fills(old), otherHistory: true,
