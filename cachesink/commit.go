@@ -57,7 +57,7 @@ func (f *Fill) Commit(ctx context.Context) (*Manifest, error) {
 		}
 	}
 	for range commitTries {
-		cur, err := f.settled(ctx)
+		cur, err := settled(ctx, f.c.st)
 		if err != nil {
 			return nil, err
 		}
@@ -66,6 +66,9 @@ func (f *Fill) Commit(ctx context.Context) (*Manifest, error) {
 			return nil, err
 		}
 		if changed {
+			if err := f.present(ctx, views); err != nil {
+				return nil, err
+			}
 			err = next.commit(ctx, f.c.st, cur.Generation+1)
 			if errors.Is(err, fs.ErrExist) {
 				continue // another fill was first: read again and merge
@@ -95,17 +98,32 @@ func settle(ctx context.Context, st store.Store, folder string) error {
 	return nil
 }
 
+// present finds a shard of the fill that another process has removed since it
+// was finished: no manifest named it yet.
+func (f *Fill) present(ctx context.Context, views map[string]*view) error {
+	for _, v := range views {
+		for _, s := range v.own {
+			if _, err := f.c.st.Stat(ctx, s.Name); errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%w: shard %s was removed while the fill ran", ErrMoved, s.Name)
+			} else if err != nil {
+				return fmt.Errorf("look for %s of %s: %w", s.Name, f.c.st, err)
+			}
+		}
+	}
+	return nil
+}
+
 // settled returns the newest manifest when no other commit is under way. It
 // must not be passed over: its file may still come.
-func (f *Fill) settled(ctx context.Context) (*Manifest, error) {
+func settled(ctx context.Context, st store.Store) (*Manifest, error) {
 	for waited := time.Duration(0); ; waited += claimPoll {
-		cur, top, err := readManifest(ctx, f.c.st)
+		cur, top, err := readManifest(ctx, st)
 		if err != nil || top == cur.Generation {
 			return cur, err
 		}
 		if waited >= claimWait {
 			return nil, fmt.Errorf("%w: %s of %s; if no process writes there, delete it",
-				ErrBusy, manifestName(top)+".claim", f.c.st)
+				ErrBusy, manifestName(top)+store.ClaimSuffix, st)
 		}
 		select {
 		case <-time.After(claimPoll):
@@ -216,12 +234,7 @@ func (f *Fill) publishSplit(ctx context.Context, w *splitWriter, fp string) (*Sp
 		}
 		s.Encoders = append(s.Encoders, se)
 	}
-	h := sha256.New()
-	fmt.Fprintf(h, "permafrost.splitfolder.v1\n%s\n", fp)
-	for _, sum := range w.sums() {
-		fmt.Fprintln(h, sum)
-	}
-	tail := fmt.Sprintf("%s-%s", s.Name, hex.EncodeToString(h.Sum(nil))[:12])
+	tail := splitTail(s.Name, fp, w.table, w.inputs)
 	s.Folder = "splits/" + tail
 	var err error
 	if s.Files, err = w.table.publish(ctx, s.Folder); err != nil {
@@ -233,6 +246,21 @@ func (f *Fill) publishSplit(ctx context.Context, w *splitWriter, fp string) (*Sp
 		}
 	}
 	return s, nil
+}
+
+// splitTail returns the name of the folders of a split's finished files.
+func splitTail(split, fingerprint string, tables ...*tableWriter) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "permafrost.splitfolder.v1\n%s\n", fingerprint)
+	for _, t := range tables {
+		if t == nil {
+			continue
+		}
+		for _, f := range t.files {
+			fmt.Fprintln(h, sumDigest(f.done))
+		}
+	}
+	return fmt.Sprintf("%s-%s", split, hex.EncodeToString(h.Sum(nil))[:12])
 }
 
 // shift maps the positions in one list of shards to those in another.
@@ -256,7 +284,7 @@ func newShift(from, to []Shard) (*shift, error) {
 	for i, s := range from {
 		pos, ok := start[s.ID]
 		if !ok {
-			return nil, fmt.Errorf("shard %s was removed while the fill ran; run it again", s.Name)
+			return nil, fmt.Errorf("%w: shard %s was removed while the fill ran", ErrMoved, s.Name)
 		}
 		m.same = m.same && pos == n
 		m.runs[i] = run{n, pos, s.Rows}

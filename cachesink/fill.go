@@ -278,7 +278,7 @@ func (f *Fill) add(ctx context.Context, u Use) error {
 		return err
 	}
 	if e.base, err = loadIDs(ctx, f, stored, &e.table); err != nil {
-		return err
+		return f.c.moved(ctx, err)
 	}
 	e.next = e.base
 	return nil

@@ -142,7 +142,7 @@ func FuzzShard(f *testing.F) {
 			return
 		}
 		bounds(t, len(b), func(a memory.Allocator) (err error) {
-			conv := newConverter(&Fill{c: &Cache{st: mem}, mem: a}, &m.Encoders[0])
+			conv := newConverter(&Cache{st: mem}, a, &m.Encoders[0])
 			defer func() { err = errors.Join(err, conv.close()) }()
 			return conv.read(t.Context(), make([]float32, dim), []int64{max(rows, 1) - 1})
 		})

@@ -534,7 +534,7 @@ func (s *shardSender) convert(ctx context.Context, p *shardPlan) (none Shard, er
 		if s.w, err = newShardWriter(s.f.c.st, s.f.mem, &s.e.entry, s.e.BatchSize); err != nil {
 			return none, err
 		}
-		s.conv = newConverter(s.f, s.e.full.entry)
+		s.conv = newConverter(s.f.c, s.f.mem, s.e.full.entry)
 	}
 	if err := s.w.open(ctx, p); err != nil {
 		return none, err

@@ -360,19 +360,6 @@ func (w *splitWriter) abort() error {
 	return err
 }
 
-// sums returns the digests of the finished files.
-func (w *splitWriter) sums() (out []string) {
-	for _, t := range []*tableWriter{w.table, w.inputs} {
-		if t == nil {
-			continue
-		}
-		for _, f := range t.files {
-			out = append(out, sumDigest(f.done))
-		}
-	}
-	return out
-}
-
 // move writes the files anew with new positions.
 func (w *splitWriter) move(ctx context.Context, shift func(encoder string, pos int64) int64) error {
 	next := &tableWriter{st: w.table.st, mem: w.table.mem, schema: w.table.schema}

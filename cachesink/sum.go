@@ -89,7 +89,7 @@ func openChecked(ctx context.Context, st store.Store, f File) (*checkedReader, e
 	}
 	r, err := st.Open(ctx, f.Name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, corrupt(f.Name, "the file is gone")
+		return nil, gone(f.Name, fs.ErrNotExist)
 	}
 	if err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func readSums(ctx context.Context, st store.Store, f File) ([]byte, error) {
 	sums, err := store.ReadAll(ctx, st, f.Name+sumSuffix, size)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, corrupt(f.Name+sumSuffix, "the file is gone")
+		return nil, gone(f.Name+sumSuffix, fs.ErrNotExist)
 	case err != nil && !errors.Is(err, store.ErrTooLarge):
 		return nil, err
 	case err != nil || int64(len(sums)) != size || sumDigest(sums) != f.Sum:

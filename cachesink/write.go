@@ -29,7 +29,7 @@ func (f *Fill) Write(g *stage.Group, encoder string, in stage.Stream[arrow.Recor
 			return err
 		}
 		if e.full != nil {
-			w.conv = newConverter(f, e.full.entry)
+			w.conv = newConverter(f.c, f.mem, e.full.entry)
 		}
 		defer func() { err = errors.Join(err, w.w.drop(), w.conv.close()) }()
 		for rec := range in {

@@ -130,10 +130,31 @@ func (p *Pipeline[Row]) readAgain(encoders []encoder, plans []splitPlan) {
 // Fill brings the cache up to date: it reads the splits whose rows are not
 // known to be stored, encodes what is not stored, and commits. What a killed
 // fill has finished is taken up. An encoder is opened only if something is
-// to be encoded by it, and a dataset only if its rows may have changed.
+// to be encoded by it, and a dataset only if its rows may have changed. Where
+// another process has removed meanwhile what the fill was to use again, it
+// begins again, at most 3 times.
 func (p *Pipeline[Row]) Fill(ctx context.Context) (*FillReport, error) {
 	start := time.Now()
 	p.warn()
+	for try := 1; ; try++ {
+		r, err := p.fill(ctx)
+		if errors.Is(err, cachesink.ErrMoved) && try < fillTries && ctx.Err() == nil {
+			p.cfg.Logger.Warn("the cache was changed while it was filled; the fill begins again", "reason", err)
+			p.forget()
+			p.cache = nil // it is opened again
+			continue
+		}
+		if r != nil {
+			r.Seconds = time.Since(start).Seconds()
+		}
+		return r, err
+	}
+}
+
+// fillTries bounds how often a fill gives way to what removes its shards.
+const fillTries = 3
+
+func (p *Pipeline[Row]) fill(ctx context.Context) (*FillReport, error) {
 	encoders, plans, err := p.survey(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("fill: %w", ended(ctx, err))
@@ -161,7 +182,6 @@ func (p *Pipeline[Row]) Fill(ctx context.Context) (*FillReport, error) {
 	p.forget()
 	p.filled = filled
 	r := p.fillReport(encoders, stats)
-	r.Seconds = time.Since(start).Seconds()
 	for _, sp := range plans {
 		r.Quarantined += sp.leftOut.Load()
 	}
