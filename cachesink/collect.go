@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"slices"
+	"time"
 )
 
 // Collect does what a plan says and returns what was done. Where another
@@ -17,7 +19,7 @@ import (
 // changed or taken up since it was listed stays.
 func (c *Cache) Collect(ctx context.Context, p *GCPlan) (*GCPlan, error) {
 	opts := p.opts
-	for range commitTries {
+	for try := range commitTries {
 		if p == nil {
 			var err error
 			if p, err = c.Garbage(ctx, opts); errors.Is(err, ErrMoved) {
@@ -26,57 +28,74 @@ func (c *Cache) Collect(ctx context.Context, p *GCPlan) (*GCPlan, error) {
 				return nil, err
 			}
 		}
-		err := c.commitPlan(ctx, p)
-		if errors.Is(err, fs.ErrExist) || errors.Is(err, ErrMoved) {
-			p = nil
-			continue
+		if p.Empty() {
+			return p, nil
 		}
-		if err == nil {
-			err = c.remove(ctx, p, func(Garbage) bool { return true })
+		err := c.collect(ctx, p)
+		if !errors.Is(err, fs.ErrExist) && !errors.Is(err, ErrMoved) {
+			return p, err
 		}
-		return p, err
+		p = nil
+		select { // not in step with another collection
+		case <-time.After(rand.N(time.Duration(min(try+1, 50)) * 4 * time.Millisecond)):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
 	}
 	return nil, fmt.Errorf("%w: to %s, %d times", ErrBusy, c.st, commitTries)
 }
 
-// commitPlan makes the generation of a plan. It fails with ErrMoved or
-// fs.ErrExist where the one that the plan is made for is not the newest.
-func (c *Cache) commitPlan(ctx context.Context, p *GCPlan) error {
-	if err := c.unmoved(ctx, p.Generation); err != nil {
+// collect does what a plan says. It fails with ErrMoved or fs.ErrExist where
+// the generation that the plan is made for is not the newest, or another
+// collection deletes files.
+func (c *Cache) collect(ctx context.Context, p *GCPlan) error {
+	d, err := beginDeletion(ctx, c.st)
+	if err != nil {
 		return err
 	}
-	next, err := p.next, error(nil)
+	defer d.end()
+	cur, _, err := readManifest(ctx, c.st)
+	if err != nil {
+		return err
+	}
+	busy, err := deleting(ctx, c.st, d)
+	if err != nil {
+		return err
+	}
+	if busy || cur.Generation != p.Generation {
+		return fmt.Errorf("%w: generation %d was committed, or another collection runs", ErrMoved, cur.Generation)
+	}
+	next := &Manifest{Encoders: cur.Encoders, Splits: cur.Splits}
+	if p.next != nil {
+		next = p.next
+	}
 	if len(p.Compact) > 0 {
-		if next, err = c.compact(ctx, p); err != nil {
+		if next, err = c.compact(ctx, next, p); err != nil {
 			return c.moved(ctx, err)
 		}
-	}
-	if next == nil {
-		return nil
 	}
 	// The claims of dead commits would be in the way.
 	if err := c.remove(ctx, p, func(g Garbage) bool { return g.Why == whyClaim }); err != nil {
 		return err
 	}
-	if err := next.commit(ctx, c.st, p.Generation+1); err != nil {
-		return err
+	if p.commits() || p.adoptable() {
+		if err := next.commit(ctx, c.st, p.Generation+1); err != nil {
+			return err
+		}
+		p.Committed = next.Generation
 	}
-	p.Committed = next.Generation
 	named := map[string]bool{}
 	for f := range next.files() {
 		named[f.Name], named[f.Name+sumSuffix] = true, true
 	}
 	p.Files = slices.DeleteFunc(p.Files, func(g Garbage) bool { return named[g.File] })
-	return nil
+	return c.remove(ctx, p, func(Garbage) bool { return true })
 }
 
-// unmoved is ErrMoved where a generation is not the newest any more.
-func (c *Cache) unmoved(ctx context.Context, generation int64) error {
-	now, _, err := readManifest(ctx, c.st)
-	if err == nil && now.Generation != generation {
-		err = fmt.Errorf("%w: generation %d was committed", ErrMoved, now.Generation)
-	}
-	return err
+// adoptable says that there is a file among those to delete that a fill might
+// commit at the same time: what one has left that has ended.
+func (p *GCPlan) adoptable() bool {
+	return slices.ContainsFunc(p.Files, func(g Garbage) bool { return g.Why == whyOrphan || g.Why == whySuperseded })
 }
 
 // remove deletes those files of a plan that are chosen. The plan then lists

@@ -66,6 +66,9 @@ func (f *Fill) Commit(ctx context.Context) (*Manifest, error) {
 			return nil, err
 		}
 		if changed {
+			if err := quiet(ctx, f.c.st); err != nil {
+				return nil, err
+			}
 			if err := f.present(ctx, views); err != nil {
 				return nil, err
 			}
@@ -103,10 +106,12 @@ func settle(ctx context.Context, st store.Store, folder string) error {
 func (f *Fill) present(ctx context.Context, views map[string]*view) error {
 	for _, v := range views {
 		for _, s := range v.own {
-			if _, err := f.c.st.Stat(ctx, s.Name); errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("%w: shard %s was removed while the fill ran", ErrMoved, s.Name)
-			} else if err != nil {
-				return fmt.Errorf("look for %s of %s: %w", s.Name, f.c.st, err)
+			for _, name := range []string{s.Name, s.Name + sumSuffix} {
+				if _, err := f.c.st.Stat(ctx, name); errors.Is(err, fs.ErrNotExist) {
+					return fmt.Errorf("%w: shard %s was removed while the fill ran", ErrMoved, s.Name)
+				} else if err != nil {
+					return fmt.Errorf("look for %s of %s: %w", name, f.c.st, err)
+				}
 			}
 		}
 	}

@@ -5,19 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
-// freshAge is how old a finished shard that no manifest names may be when a
-// fill takes it up: an older one is written again, so that a garbage
-// collection which has listed it lets it be, and the next one finds it young.
-const freshAge = time.Hour
-
-// freshen writes a file again that has not changed since a certain time.
-func freshen(ctx context.Context, st store.Store, f File, changed time.Time) (err error) {
-	if changed.IsZero() || time.Since(changed) < freshAge {
+// freshen writes a file of the cache again, whose name a fill takes up and no
+// manifest may have: a garbage collection that has listed it then lets it be,
+// and the next one finds it young.
+func freshen(ctx context.Context, st store.Store, f File) (err error) {
+	if _, alone := st.(*store.Mem); alone {
 		return nil
 	}
 	r, err := openChecked(ctx, st, f)

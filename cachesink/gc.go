@@ -24,8 +24,9 @@ type GCOptions struct {
 	Keep int
 	// Grace is how long what is no longer needed stays: a generation since
 	// the next one came, a file that no generation names since it was
-	// written. A negative one is none: only fills that are known to run are
-	// spared. Default: 24 hours.
+	// written. A negative one is none: what a running fill has made stays all
+	// the same for 10 minutes, its temporary files for a day, and all of it
+	// as long as it is known to run. Default: 24 hours.
 	Grace time.Duration
 	// Compact rewrites shards that are mostly garbage, or tiny, together with
 	// the splits that name them. Default: false.
@@ -186,6 +187,24 @@ type gatherer struct {
 	plan  *GCPlan
 }
 
+const (
+	// orphanAge is how old a file that no generation names must be in any
+	// case: a commit may be about to name it.
+	orphanAge = 10 * time.Minute
+	// temporaryAge is that of one that has no name yet: a fill may read or
+	// write it now and then only.
+	temporaryAge = 24 * time.Hour
+)
+
+// fresh says that a file is too young to go, whatever the grace.
+func (g *gatherer) fresh(f store.Info, why string) bool {
+	age := orphanAge
+	if why == whyTemporary {
+		age = temporaryAge
+	}
+	return f.ModTime.IsZero() || g.now.Sub(f.ModTime) < age
+}
+
 // current returns the newest manifest. A commit that has begun is waited for,
 // unless it is so old that its process must have ended.
 func (g *gatherer) current(ctx context.Context) (*Manifest, error) {
@@ -287,7 +306,7 @@ func (g *gatherer) sort(ctx context.Context, cur, next *Manifest) error {
 			*to = append(*to, Garbage{f.Name, f.Size, why, f.ModTime})
 		case g.spared(f):
 			g.plan.Spared.add(f.Size)
-		case !g.old(f.ModTime) && why != whyManifest:
+		case why != whyManifest && (!g.old(f.ModTime) || g.fresh(f, why)):
 			g.plan.Young.add(f.Size)
 		default:
 			g.plan.Files = append(g.plan.Files, Garbage{f.Name, f.Size, why, f.ModTime})

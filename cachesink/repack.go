@@ -16,19 +16,9 @@ import (
 
 // compact writes the new shards of a plan, and the splits that name their
 // objects, and returns the manifest that names them.
-func (c *Cache) compact(ctx context.Context, p *GCPlan) (*Manifest, error) {
-	cur, _, err := readManifest(ctx, c.st)
-	if err != nil {
-		return nil, err
-	}
-	if cur.Generation != p.Generation {
-		return nil, fmt.Errorf("%w: generation %d was committed", ErrMoved, cur.Generation)
-	}
-	if p.next != nil {
-		cur = p.next
-	}
+func (c *Cache) compact(ctx context.Context, cur *Manifest, p *GCPlan) (*Manifest, error) {
 	at := &Cache{c.st, c.mem, cur}
-	next := &Manifest{Format: cur.Format, Generation: cur.Generation, Encoders: slices.Clone(cur.Encoders), Splits: slices.Clone(cur.Splits)}
+	next := &Manifest{Encoders: slices.Clone(cur.Encoders), Splits: slices.Clone(cur.Splits)}
 	moved := map[string][]int64{} // new positions by folder
 	for _, k := range p.Compact {
 		e := cur.Encoder(k.Folder)
@@ -46,9 +36,11 @@ func (c *Cache) compact(ctx context.Context, p *GCPlan) (*Manifest, error) {
 		if !slices.ContainsFunc(s.Encoders, func(e SplitEncoder) bool { return moved[e.Folder] != nil }) {
 			continue
 		}
-		if *s, err = at.moveSplit(ctx, s, moved); err != nil {
+		moved, err := at.moveSplit(ctx, s, moved)
+		if err != nil {
 			return nil, fmt.Errorf("move positions of split %q: %w", s.Name, err)
 		}
+		*s = moved
 	}
 	return next, nil
 }

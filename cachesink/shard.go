@@ -276,7 +276,7 @@ func (p *shardPlan) adopt(ctx context.Context, st store.Store, mem memory.Alloca
 	if err != nil {
 		return Shard{}, false, ctx.Err() // encoded again, and replaced
 	}
-	if err := freshen(ctx, st, f, info.ModTime); err != nil {
+	if err := freshen(ctx, st, f); err != nil {
 		return Shard{}, false, err
 	}
 	return p.shard(f), true, nil

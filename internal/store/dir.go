@@ -330,7 +330,11 @@ func (w *dirWriter) Abort() error {
 	}
 	err := w.f.Close()
 	if !w.done {
-		err = errors.Join(err, w.d.fsys.Remove(w.f.Name()))
+		e := w.d.fsys.Remove(w.f.Name())
+		if errors.Is(e, fs.ErrNotExist) { // somebody has tidied up
+			e = nil
+		}
+		err = errors.Join(err, e)
 	}
 	w.f = nil
 	return err
