@@ -233,6 +233,25 @@ func (d *Disk) Change(name string, change func([]byte) []byte) error {
 	return nil
 }
 
+// Age makes all files older. It is not an operation.
+func (d *Disk) Age(by time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	seen := map[*node]bool{}
+	var age func(n *node)
+	age = func(n *node) {
+		if seen[n] {
+			return
+		}
+		seen[n] = true
+		n.time = n.time.Add(-by)
+		for _, below := range n.names {
+			age(below)
+		}
+	}
+	age(d.root)
+}
+
 // start begins an operation; the caller unlocks d.mu.
 func (d *Disk) start(op, name string) error {
 	d.mu.Lock()
