@@ -14,6 +14,8 @@
 //	inputs/<split>-<fp12>/<nnnnn>.arrow         a row per sample, only where an encoder is not cached
 //	encoders/<name>-<fp12>/<nnnnn>-<id8>.arrow  a shard: a row per object
 //	*.arrow.sum                                 checksums of the file beside it
+//	encoders/<name>-<fp12>/<id>-<nonce>.partial finished batches of a shard in the making
+//	leases/                                     which fills run, and at which shards
 //	MANIFEST.json                               hint: a copy of a recent manifest, for people
 //	sources/<key>.json                          hint: which source gave which split
 //	tmp/                                        files without a name yet
@@ -190,6 +192,49 @@
 // key, which hashes all that decides its rows, and those facts. It counts
 // while the manifest has the split.
 //
+// # Partial shards
+//
+// A fill keeps each batch that an encoder gives from that moment on, until the
+// batch's shard is published, in a partial file of its own: <id> is the shard's
+// id, nonce is the fill's. Nobody writes to a file of another, and a file is
+// never cut. Whoever encodes the shard later reads all of its partial files,
+// each up to the first record that is damaged, and removes them when the shard
+// is there. They hold what was encoded, in float32, whatever the dtype of the
+// shard; numbers are little endian, and an offset counts from the beginning of
+// the file.
+//
+//	header  "permafrost.part\n"; the version, 1; dim (4 bytes each); the shard's id (32
+//	        bytes); 0; the CRC32C of the 60 bytes before (4 bytes each)
+//	record  the number of rows; the checksum (4 bytes each); the rows' ids (32 bytes each);
+//	        their embeddings (4*dim bytes each)
+//
+// The checksum of a record is the CRC32C of the header, the record's offset (8
+// bytes), the number of rows, the ids and the embeddings, one after the other,
+// so that a record counts only in its shard and its place. A record has at
+// most max(1, 2^24/(4*dim+32)) rows (integer division). A batch is taken from
+// partial files if they have all of its objects, else it is encoded as a whole:
+// the embeddings of some encoders depend on the batch. What was written
+// survives the process; it is synced after at most 5 seconds.
+//
+// # Leases
+//
+// Fills that run at once share the work through leases. They only save double
+// work: a fill is right without them, and goes on where they cannot be written.
+//
+//	leases/<nonce>.json    a fill's session: format (1), owner (machine, pid, started: a process
+//	                       as its system tells it), encoders (the folders that it uses)
+//	leases/<nonce>.beat    grows by a byte every 10 seconds while the fill runs
+//	leases/<shard id>.<k>  a claim, created exclusively: the nonce and the name of the shard's
+//	                       file to be, a line each; of a shard's claims the highest k counts
+//
+// A session is dead if its process is of this machine and gone, or if it has
+// not grown for 30 seconds by the clock of who watches it. Who finds the
+// session of a claim dead makes the claim k+1, and goes on from the partial
+// files. A fill that finds a shard claimed by a living session does the others
+// first. Claims and session are removed when the fill ends, and by later
+// sessions if it was killed. While a session lives, the files of its encoders'
+// folders and the temporary ones are to be kept.
+//
 // # Sample batches, object batches, embedding batches
 //
 // The stages of a fill speak Arrow record batches. A sample batch
@@ -205,7 +250,8 @@
 // Object batches are cut from a shard's objects in order: 16 times batch_size
 // of them, or the first multiple of batch_size whose inputs have 1 MiB. The
 // encode stage cuts them into batches for the encoder, by length if that is
-// not batch-invariant, so the bytes of a shard follow from its objects.
+// not batch-invariant, so the bytes of a shard follow from its objects. It is
+// to be given [Fill.Memo], or nothing is kept of a shard until it is complete.
 //
 // # Ownership and concurrency
 //

@@ -3,11 +3,15 @@ package cachesink
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/internal/store"
@@ -160,4 +164,110 @@ func TestUnwritable(t *testing.T) {
 	s := smallFill()
 	_, _, err := s.run(t.Context(), store.NewDir(filepath.Join(root, "c"), fsys))
 	wantErr(t, err, syscall.EACCES, filepath.Join(root, "c"))
+}
+
+// TestEveryFaultOfResume does the same to a fill that goes on from what
+// another has left: a finished shard, partial ones, and leases.
+func TestEveryFaultOfResume(t *testing.T) {
+	t.Parallel()
+	fill := setup{splits: map[string][]encode.Sample{"train": groups("a", 10, 10)}, shard: 4, batch: 2, workers: 1}
+	whole := t.TempDir()
+	mustRun(t, fill, quickDir(whole))
+	want := files(t, whole)
+	boom := errors.New("boom")
+	broken := fill
+	broken.models = map[string]hashModel{"e": {dim: 4, seed: "e", encoded: new(atomic.Int64), fail: func(n int64) error {
+		if n > 6 {
+			return boom
+		}
+		return nil
+	}}}
+	left := t.TempDir()
+	_, _, err := broken.run(t.Context(), quickDir(left))
+	wantErr(t, err, boom)
+	dead := &session{nonce: "dead", st: quickDir(left)}
+	if err := errors.Join(
+		store.Put(t.Context(), dead.st, leasesDir+"dead"+sessionSuffix, []byte("{}"), false),
+		dead.make(t.Context(), "x", "y", 0),
+	); err != nil {
+		t.Fatal(err)
+	}
+	foreign(t, left, dead, owner{Machine: self().Machine, PID: 1 << 30, Started: "1"})
+	start := func() string {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(left)); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	count := &storetest.FS{FS: quick{}}
+	dir := start()
+	if parts, _ := filepath.Glob(filepath.Join(dir, "encoders", "*", "*"+partialSuffix)); len(parts) == 0 {
+		t.Fatal("there is nothing to go on from")
+	}
+	mustRun(t, fill, store.NewDir(dir, count))
+	for k := 1; k <= count.Ops(); k++ {
+		dir := start()
+		mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
+		fsys := &storetest.FS{FS: quick{}, FailAt: k, Lasting: k%3 == 0, Err: syscall.EIO}
+		s := fill
+		s.mem = mem
+		_, _, err := s.run(t.Context(), store.NewDir(dir, fsys))
+		what := fmt.Sprintf("operation %d of %d (%v)", k, count.Ops(), fsys.Failed())
+		if err != nil && !errors.Is(err, syscall.EIO) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if n := fsys.OpenFiles(); n != 0 {
+			t.Errorf("%s: %d files are open", what, n)
+		}
+		mem.AssertSize(t, 0)
+		c, e := Open(t.Context(), quickDir(dir), nil)
+		if e != nil {
+			t.Fatalf("%s: %v", what, e)
+		}
+		if err == nil || c.Manifest().Generation > 0 {
+			checkContent(t, c, fill)
+		}
+		mustRun(t, fill, quickDir(dir))
+		got := files(t, dir)
+		for name := range got {
+			if strings.HasPrefix(name, "tmp/") {
+				delete(got, name) // its removal failed
+			}
+		}
+		got[manifestCopy] = want[manifestCopy]
+		sameFiles(t, what+", after a next fill", got, want)
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// TestPartialNoSpace: a partial file that cannot be written ends the fill.
+func TestPartialNoSpace(t *testing.T) {
+	for _, op := range []string{"create", "write"} {
+		fsys := &storetest.FS{
+			FS: quick{}, FailAt: 1, Lasting: true, Err: syscall.ENOSPC,
+			Match: func(o, path string) bool { return o == op && strings.HasSuffix(path, partialSuffix) },
+		}
+		s := smallFill()
+		s.mem = checked(t)
+		_, _, err := s.run(t.Context(), store.NewDir(t.TempDir(), fsys))
+		wantErr(t, err, syscall.ENOSPC, partialSuffix)
+	}
+}
+
+// TestNoLeases: a fill goes its way where no lease can be written, at all or
+// from some moment on.
+func TestNoLeases(t *testing.T) {
+	for _, from := range []int{1, 2, 5, 9} {
+		fsys := &storetest.FS{
+			FS: quick{}, FailAt: from, Lasting: true, Err: syscall.EACCES,
+			Match: func(_, path string) bool { return strings.Contains(path, "leases") },
+		}
+		s := smallFill()
+		s.mem = checked(t)
+		c, _ := mustRun(t, s, store.NewDir(t.TempDir(), fsys))
+		checkContent(t, c, s)
+	}
 }
