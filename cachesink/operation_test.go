@@ -323,19 +323,29 @@ func (in *interrupted) ended(t *testing.T, disk *storetest.Disk, cut bool) {
 		t.Fatalf("%s: %v", in.what, err)
 	}
 	in.states[len(in.states)-1](t, c)
-	if !in.otherHistory {
-		got, want := counting(disk.Files(root)), maps.Clone(in.clean)
-		for name := range got {
-			if _, ok := want[name]; !ok && cut {
-				delete(got, name)
-			}
+	got := counting(disk.Files(root))
+	for name := range got {
+		if _, ok := in.clean[name]; !ok && cut {
+			delete(got, name)
 		}
-		for _, all := range []map[string]string{got, want} {
-			maps.DeleteFunc(all, func(name, _ string) bool { return in.otherNumber && strings.HasPrefix(name, manifestsDir) })
-		}
-		sameFiles(t, in.what, got, want)
 	}
+	in.same(t, got)
 	if t.Failed() {
 		t.Fatal(in.what)
 	}
+}
+
+// same compares files with those of an undisturbed run.
+func (in *interrupted) same(t *testing.T, got map[string]string) {
+	t.Helper()
+	if in.otherHistory {
+		return
+	}
+	want := maps.Clone(in.clean)
+	if in.otherNumber {
+		for _, all := range []map[string]string{got, want} {
+			maps.DeleteFunc(all, func(name, _ string) bool { return strings.HasPrefix(name, manifestsDir) })
+		}
+	}
+	sameFiles(t, in.what, got, want)
 }
