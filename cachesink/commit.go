@@ -187,12 +187,18 @@ func (f *Fill) merge(ctx context.Context, cur *Manifest, views map[string]*view)
 			}
 		}
 		fp := w.fingerprint()
-		if next.Split(w.cols.split, fp) != nil {
+		old := next.Split(w.cols.split, fp)
+		if old != nil && !slices.Contains(f.opts.Damaged, old.Folder) {
 			continue
 		}
 		s, err := f.publishSplit(ctx, w, fp)
 		if err != nil {
 			return nil, false, err
+		}
+		if old != nil {
+			same := slices.Equal(old.Files, s.Files) && slices.Equal(old.Inputs, s.Inputs)
+			*old, changed = *s, changed || !same
+			continue
 		}
 		next.Splits = append(next.Splits, *s)
 		changed = true

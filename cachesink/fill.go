@@ -58,6 +58,9 @@ type FillOptions struct {
 	// shards, at most as many as 64 MiB hold. Default: 0, as many as 16 MiB
 	// hold, at most 65,536.
 	RecordBatchRows int
+	// Damaged are the folders of splits whose files are written again where
+	// the fill has the same rows. Default: none.
+	Damaged []string
 	// DryRun counts, and stores nothing: nothing is encoded, and Commit
 	// fails. Default: false.
 	DryRun bool

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/apache/arrow/go/v15/arrow"
+
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/source"
@@ -208,16 +210,7 @@ func (p *Pipeline[Row]) fillSplits(ctx context.Context, encoders []encoder, plan
 	}
 	defer f.Abort()
 	g, _ := stage.NewGroup(ctx)
-	objects := f.Index(g, p.samples(g, encoders, plans, guard))
-	for _, e := range encoders {
-		if !e.use.Cached {
-			continue
-		}
-		recs := encode.Stage(g, objects[e.name], e.name, e.model, encode.StageOptions{
-			Workers: p.cfg.Cache.workers(), BatchSize: e.use.BatchSize, Allocator: p.cfg.Allocator, Memo: f.Memo(e.name),
-		})
-		f.Write(g, e.name, recs)
-	}
+	p.encodeAll(g, f, f.Index(g, p.samples(g, encoders, plans, guard)), encoders)
 	if err := g.Wait(); err != nil {
 		return none, err
 	}
@@ -241,6 +234,24 @@ func (p *Pipeline[Row]) fillSplits(ctx context.Context, encoders []encoder, plan
 		}
 	}
 	return f.Stats(), nil
+}
+
+// sink takes the embeddings of an encoder: a fill or a restoration.
+type sink interface {
+	Write(g *stage.Group, encoder string, in stage.Stream[arrow.Record])
+}
+
+// encodeAll encodes the objects of each stream and writes them to a sink.
+func (p *Pipeline[Row]) encodeAll(g *stage.Group, to sink, objects map[string]stage.Stream[arrow.Record], encoders []encoder) {
+	for _, e := range encoders {
+		if in, ok := objects[e.name]; ok {
+			opts := encode.StageOptions{Workers: p.cfg.Cache.workers(), BatchSize: e.use.BatchSize, Allocator: p.cfg.Allocator}
+			if f, ok := to.(*cachesink.Fill); ok {
+				opts.Memo = f.Memo(e.name)
+			}
+			to.Write(g, e.name, encode.Stage(g, in, e.name, e.model, opts))
+		}
+	}
 }
 
 // remember notes which rows a split's source gave, unless it has changed

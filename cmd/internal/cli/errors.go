@@ -116,7 +116,7 @@ func classify(ctx context.Context, err error) failure {
 	case errors.Is(err, pipeline.ErrWouldEncode):
 		return is("would_encode", exitWouldEncode, "`pipeline fill CONFIG` encodes what is missing")
 	case errors.Is(err, cachesink.ErrCorrupt):
-		return is("corrupt", exitCorrupt, "`pipeline verify` lists the damaged files: restore them, or remove the cache folder and fill it again")
+		return is("corrupt", exitCorrupt, "`pipeline verify` lists the damaged files, `pipeline repair CONFIG` makes them anew")
 	case errors.Is(err, cachesink.ErrForeign):
 		return is("foreign_cache", exitCorrupt, "name a cache, an empty folder or a new one as cache.save_dir")
 	case errors.Is(err, models.ErrCorrupt):
