@@ -476,8 +476,11 @@ func (s *shardMemo) close() {
 	s.mem, s.rows = nil, nil
 }
 
-// end is close after the shard is there: its partial files go.
+// end is close after the shard is there: its partial files go. Nil may end.
 func (s *shardMemo) end(ctx context.Context) {
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
 	wrote := s.own != nil
 	s.mu.Unlock()

@@ -35,6 +35,9 @@ type operation struct {
 	// files than an undisturbed one, otherNumber that only its generation may
 	// be another.
 	otherHistory, otherNumber bool
+	// hurt is what was served before some of it was damaged: until the
+	// operation ends well, rows of it may be refused, but none is wrong.
+	hurt *setup
 }
 
 // holds is a state in which all splits of some fills are served.
@@ -77,6 +80,47 @@ func broken(s setup) func(context.Context, Storage) error {
 			err = fmt.Errorf("no partial shard in %v", left)
 		}
 		return err
+	}
+}
+
+// damaged is a fill of which a shard and the checksums of another were damaged
+// since.
+func damaged(s setup) func(context.Context, Storage) error {
+	return func(ctx context.Context, st Storage) error {
+		c, _, err := s.run(ctx, st)
+		if err != nil {
+			return err
+		}
+		shards := c.Manifest().Encoders[0].Shards
+		for _, name := range []string{shards[0].Name, shards[1].Name + sumSuffix} {
+			b, err := store.ReadAll(ctx, st, name, 1<<20)
+			if err != nil {
+				return err
+			}
+			b[len(b)/2] ^= 1
+			if err := store.Put(ctx, st, name, b, true); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// refuses checks that each split is served right or not at all.
+func refuses(t *testing.T, c *Cache, s setup) {
+	t.Helper()
+	s.defaults()
+	for i := range c.Manifest().Splits {
+		sp := &c.Manifest().Splits[i]
+		var tables Tables
+		r, err := c.Read(t.Context(), sp, &tables)
+		if err == nil {
+			r.Release()
+			checkSplit(t, c, sp, s.splits[sp.Name], s)
+		} else if !errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
+		}
+		tables.Release()
 	}
 }
 
@@ -138,6 +182,19 @@ func operations() []operation {
 		{
 			name: "resume", before: broken(resumed), act: fillOf(resumed),
 			states: []func(*testing.T, *Cache){holds(), holds(resumed)},
+		},
+		{
+			name: "repair", hurt: &full, before: damaged(full),
+			act: func(ctx context.Context, st Storage, mem memory.Allocator) error {
+				s := full
+				s.mem = mem
+				r, err := s.restore(ctx, st)
+				if err == nil && len(r.Hopeless) > 0 {
+					err = fmt.Errorf("hopeless: %v", r.Hopeless)
+				}
+				return err
+			},
+			states: []func(*testing.T, *Cache){holds(full)},
 		},
 		{
 			name: "gc", otherNumber: true, before: fills(full, changed), act: collecting(GCOptions{}),
@@ -213,7 +270,9 @@ func (o *operation) undisturbed(t *testing.T) (*storetest.Disk, *interrupted) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.states[0](t, c)
+	if o.hurt == nil {
+		o.states[0](t, c)
+	}
 	disk := before.Killed()
 	if err := o.act(t.Context(), store.NewDir(root, disk), memory.DefaultAllocator); err != nil {
 		t.Fatal(err)
@@ -292,7 +351,11 @@ func (in *interrupted) holds(t *testing.T, disk *storetest.Disk, err error) {
 	if err == nil && commits != last || commits < 0 || commits > last {
 		t.Fatalf("%s: error %v, and %d commits", in.what, err, commits)
 	}
-	in.states[commits](t, c)
+	if in.hurt != nil && err != nil {
+		refuses(t, c, *in.hurt)
+	} else {
+		in.states[commits](t, c)
+	}
 	if t.Failed() {
 		t.Fatal(in.what)
 	}

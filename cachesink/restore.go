@@ -183,7 +183,7 @@ func (r *Restore) Index(g *stage.Group, in stage.Stream[arrow.Record]) map[strin
 					continue
 				}
 				e.mu.Lock()
-				e.plans = append(e.plans, l.plan)
+				e.queue = append(e.queue, l.plan)
 				e.mu.Unlock()
 				at := 0
 				err := s.objects(l.plan, func() ([]byte, error) {
@@ -244,6 +244,9 @@ func (r *Restore) take(rec arrow.Record) error {
 func (r *Restore) Write(g *stage.Group, encoder string, in stage.Stream[arrow.Record]) {
 	r.f.Write(g, encoder, in)
 }
+
+// Memo returns a memo that keeps nothing: a restoration begins again.
+func (r *Restore) Memo(encoder string) *Memo { return r.f.Memo(encoder) }
 
 // Stats returns the counts so far; of them Encoded is kept.
 func (r *Restore) Stats() FillStats { return r.f.Stats() }

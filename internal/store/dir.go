@@ -53,6 +53,18 @@ type dirReader struct {
 
 func (r *dirReader) Size() int64 { return r.size }
 
+func (r *dirReader) ReadAt(b []byte, off int64) (int, error) { return readAt(r.File, b, off) }
+
+// readAt is f.ReadAt, with an error where it has read less, whatever f says:
+// others would read again for ever.
+func readAt(f File, b []byte, off int64) (int, error) {
+	n, err := f.ReadAt(b, off)
+	if n < len(b) && err == nil {
+		err = &fs.PathError{Op: "read", Path: f.Name(), Err: io.ErrNoProgress}
+	}
+	return n, err
+}
+
 // Open implements [Store].
 func (d *Dir) Open(ctx context.Context, name string) (Reader, error) {
 	if err := errors.Join(ctx.Err(), valid("open", name)); err != nil {
@@ -229,15 +241,21 @@ type dirWriter struct {
 }
 
 func (w *dirWriter) Write(b []byte) (int, error) {
-	n, err := w.f.Write(b)
-	if n < len(b) && err == nil {
-		err = &fs.PathError{Op: "write", Path: w.f.Name(), Err: io.ErrShortWrite} // some network filesystems
-	}
+	n, err := write(w.f, b)
 	w.size += int64(n)
 	return n, err
 }
 
-func (w *dirWriter) ReadAt(b []byte, off int64) (int, error) { return w.f.ReadAt(b, off) }
+// write is f.Write, with an error where it has written less, whatever f says.
+func write(f File, b []byte) (int, error) {
+	n, err := f.Write(b)
+	if n < len(b) && err == nil {
+		err = &fs.PathError{Op: "write", Path: f.Name(), Err: io.ErrShortWrite}
+	}
+	return n, err
+}
+
+func (w *dirWriter) ReadAt(b []byte, off int64) (int, error) { return readAt(w.f, b, off) }
 
 func (w *dirWriter) Size() int64 { return w.size }
 
@@ -365,6 +383,8 @@ type dirAppender struct {
 	dir   string
 	named bool // its name is durable; only Sync uses it
 }
+
+func (a *dirAppender) Write(b []byte) (int, error) { return write(a.File, b) }
 
 func (a *dirAppender) Sync() error {
 	if err := a.File.Sync(); err != nil || a.named {
