@@ -1,6 +1,7 @@
 package cachesink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -153,6 +154,10 @@ func openIPC(r *checkedReader, mem memory.Allocator) (f *ipcFile, err error) {
 	l := &lender{Allocator: mem}
 	l.watch()
 	defer l.malformed(&err)
+	head := make([]byte, len(ipc.Magic))
+	if _, err := r.ReadAt(head, 0); err != nil || !bytes.Equal(head, ipc.Magic) {
+		return nil, corruptBy(errors.Join(err, errors.New("no Arrow file begins so"))) // to arrowipc it may be a stream
+	}
 	if _, err := arrowipc.Open(r, r.Size()); err != nil {
 		return nil, corruptBy(err)
 	}

@@ -351,13 +351,18 @@ func (in *interrupted) holds(t *testing.T, disk *storetest.Disk, err error) {
 	if err == nil && commits != last || commits < 0 || commits > last {
 		t.Fatalf("%s: error %v, and %d commits", in.what, err, commits)
 	}
+	defer func() {
+		if t.Failed() {
+			t.Log(in.what)
+		}
+	}()
 	if in.hurt != nil && err != nil {
 		refuses(t, c, *in.hurt)
 	} else {
 		in.states[commits](t, c)
 	}
 	if t.Failed() {
-		t.Fatal(in.what)
+		t.FailNow()
 	}
 }
 
