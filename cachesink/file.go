@@ -155,8 +155,11 @@ func openIPC(r *checkedReader, mem memory.Allocator) (f *ipcFile, err error) {
 	l.watch()
 	defer l.malformed(&err)
 	head := make([]byte, len(ipc.Magic))
-	if _, err := r.ReadAt(head, 0); err != nil || !bytes.Equal(head, ipc.Magic) {
-		return nil, corruptBy(errors.Join(err, errors.New("no Arrow file begins so"))) // to arrowipc it may be a stream
+	if _, err := r.ReadAt(head, 0); err != nil {
+		return nil, corruptBy(err)
+	}
+	if !bytes.Equal(head, ipc.Magic) { // to arrowipc it may be a stream
+		return nil, fmt.Errorf("%w: no Arrow file begins with %q", ErrCorrupt, head)
 	}
 	if _, err := arrowipc.Open(r, r.Size()); err != nil {
 		return nil, corruptBy(err)

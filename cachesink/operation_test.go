@@ -351,11 +351,7 @@ func (in *interrupted) holds(t *testing.T, disk *storetest.Disk, err error) {
 	if err == nil && commits != last || commits < 0 || commits > last {
 		t.Fatalf("%s: error %v, and %d commits", in.what, err, commits)
 	}
-	defer func() {
-		if t.Failed() {
-			t.Log(in.what)
-		}
-	}()
+	defer in.tell(t)
 	if in.hurt != nil && err != nil {
 		refuses(t, c, *in.hurt)
 	} else {
@@ -390,6 +386,7 @@ func (in *interrupted) ended(t *testing.T, disk *storetest.Disk, cut bool) {
 	if err != nil {
 		t.Fatalf("%s: %v", in.what, err)
 	}
+	defer in.tell(t)
 	in.states[len(in.states)-1](t, c)
 	got := counting(disk.Files(root))
 	for name := range got {
@@ -399,7 +396,15 @@ func (in *interrupted) ended(t *testing.T, disk *storetest.Disk, cut bool) {
 	}
 	in.same(t, got)
 	if t.Failed() {
-		t.Fatal(in.what)
+		t.FailNow()
+	}
+}
+
+// tell says which case failed.
+func (in *interrupted) tell(t *testing.T) {
+	t.Helper()
+	if t.Failed() {
+		t.Log(in.what)
 	}
 }
 
