@@ -153,7 +153,7 @@ func TestAllAtOnce(t *testing.T) {
 	st := quickDir(dir)
 	states := make([]setup, 6)
 	for i := range states {
-		states[i] = setup{splits: map[string][]encode.Sample{"train": append(groups("a", 12, 12), groups(fmt.Sprint("n", i), 6, 6)...)}}
+		states[i] = setup{leases: func(Storage, FillOptions) leases { return noLeases{} }, splits: map[string][]encode.Sample{"train": append(groups("a", 12, 12), groups(fmt.Sprint("n", i), 6, 6)...)}}
 	}
 	mustRun(t, states[0], st)
 	ctx, stop := context.WithCancel(t.Context())

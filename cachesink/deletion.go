@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -51,6 +53,9 @@ func (d *deletion) end() {
 // is not known to be gone.
 func deleting(ctx context.Context, st store.Store, own *deletion) (bool, error) {
 	list, err := st.List(ctx, leasesDir)
+	if errors.Is(err, fs.ErrPermission) {
+		return false, nil // no collection could say so here
+	}
 	if err != nil {
 		return false, fmt.Errorf("list the running collections of %s: %w", st, err)
 	}

@@ -224,7 +224,8 @@
 //	leases/<nonce>.json    a fill's session: format (1), owner (machine, pid, started: a process
 //	                       as its system tells it), encoders (the folders that it uses)
 //	leases/<nonce>.beat    grows by a byte every 10 seconds while the fill runs
-//	leases/<shard id>.<k>  a claim, created exclusively: the nonce and the name of the shard's
+//	leases/<name>-<fp12>-<shard id>.<k>
+//	                       a claim, created exclusively: the nonce and the name of the shard's
 //	                       file to be, a line each; of a shard's claims the highest k counts
 //
 // A session is dead if its process is of this machine and gone, or if it has

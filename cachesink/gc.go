@@ -398,7 +398,7 @@ func (g *gatherer) why(ctx context.Context, f store.Info, old map[int64]bool, ne
 	}
 	name := path.Base(f.Name)
 	switch {
-	case strings.HasSuffix(name, ".partial"):
+	case strings.HasSuffix(name, partialSuffix):
 		return whyPartial
 	case strings.HasSuffix(name, ".arrow"), strings.HasSuffix(name, ".arrow"+sumSuffix):
 		return whyOrphan

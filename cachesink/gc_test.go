@@ -272,7 +272,9 @@ func TestFillsMeetCollections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	alone := func(Storage, FillOptions) leases { return noLeases{} }
 	late := before
+	late.leases = alone // the collection does not know of it
 	late.splits = map[string][]encode.Sample{"late": append(groups("a", 20, 20), groups("new", 9, 9)...)}
 	f, err := late.stages(t.Context(), c)
 	if err != nil {

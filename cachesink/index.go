@@ -438,7 +438,7 @@ func (s *shardSender) settle(ctx context.Context) error {
 // written without an encoder, or another fill is at it: then ok is false.
 func (s *shardSender) try(ctx context.Context, j *shardJob, again bool) (ok bool, err error) {
 	f, e, p := s.f, s.e, j.plan
-	held, took, other := f.leases.claim(ctx, p.id, p.name)
+	held, took, other := f.leases.claim(ctx, p.task(), p.name)
 	done, ok, err := adopt(ctx, f.c.st, f.mem, p, other)
 	switch {
 	case err != nil || !ok && !held:

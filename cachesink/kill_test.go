@@ -197,7 +197,8 @@ func (j job) killed(t *testing.T) (kills, extra int) {
 	t.Helper()
 	for {
 		cmd := j.start(t)
-		wait := time.Duration(rand.Int64N(int64(100 * time.Millisecond)))
+		// Longer and longer, as a busy machine may take long to start a process.
+		wait := time.Duration(rand.Int64N(int64(100*time.Millisecond) * int64(1+kills/10)))
 		timer := time.AfterFunc(wait, func() { _ = cmd.Process.Kill() })
 		err := cmd.Wait()
 		timer.Stop()

@@ -42,12 +42,12 @@ const (
 // double work: whatever they say, a fill stays correct, and none of their
 // own failures is one of the fill's.
 type leases interface {
-	// claim asks for a shard whose file is to have that name. Where another
-	// fill has it, held is false and other the name that its file will have.
-	// took says that it was taken from a fill that has died.
-	claim(ctx context.Context, shard, name string) (held, took bool, other string)
+	// claim asks for a shard, by [shardPlan.task], whose file is to have that
+	// name. Where another fill has it, held is false and other the name that
+	// its file will have. took says that it was taken from a fill that died.
+	claim(ctx context.Context, task, name string) (held, took bool, other string)
 	// lost says that another fill took over a shard that this one held.
-	lost(ctx context.Context, shard string) bool
+	lost(ctx context.Context, task string) bool
 	// close gives everything back.
 	close()
 }
@@ -71,7 +71,7 @@ type sessionHead struct {
 }
 
 // session is a fill as others see it: a file that says whose it is, and one
-// that grows by a byte every third of leaseTTL. A claim is a file leases/<shard id>.<k> with its nonce; the one
+// that grows by a byte every third of leaseTTL. A claim is a file leases/<task>.<k> with its nonce; the one
 // of the highest k counts. Whoever finds the session of that one dead makes
 // the next, so that two can never take over at once.
 type session struct {
@@ -83,7 +83,7 @@ type session struct {
 
 	mu     sync.Mutex
 	beats  store.Appender // nil before the first beat
-	held   map[string]int // claims by shard, with their k
+	held   map[string]int // claims by task, with their k
 	gone   map[string]bool
 	beaten time.Time // when others last saw a sign of life
 	seen   map[string]sighting
@@ -157,13 +157,13 @@ func (s *session) beat(ctx context.Context) {
 	if !late && err == nil {
 		return
 	}
-	for shard, k := range s.held {
-		_, taken := s.st.Stat(ctx, claimName(shard, k+1))
-		nonce, _, err := readClaim(ctx, s.st, claimName(shard, k))
+	for task, k := range s.held {
+		_, taken := s.st.Stat(ctx, claimName(task, k+1))
+		nonce, _, err := readClaim(ctx, s.st, claimName(task, k))
 		// Who took over may have come to its end since, and have tidied up.
 		if taken == nil || errors.Is(err, fs.ErrNotExist) || err == nil && nonce != s.nonce {
-			delete(s.held, shard)
-			s.gone[shard] = true
+			delete(s.held, task)
+			s.gone[task] = true
 		}
 	}
 }
@@ -181,34 +181,34 @@ func (s *session) grow(ctx context.Context) (err error) {
 	return err
 }
 
-func claimName(shard string, k int) string { return fmt.Sprintf("%s%s.%d", leasesDir, shard, k) }
+func claimName(task string, k int) string { return fmt.Sprintf("%s%s.%d", leasesDir, task, k) }
 
 // claim implements leases.
-func (s *session) claim(ctx context.Context, shard, name string) (held, took bool, other string) {
+func (s *session) claim(ctx context.Context, task, name string) (held, took bool, other string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.held[shard]; ok {
+	if _, ok := s.held[task]; ok {
 		return true, false, ""
 	}
 	for k := 0; k < maxTakeovers; k++ {
-		err := s.make(ctx, shard, name, k)
+		err := s.make(ctx, task, name, k)
 		if err == nil {
-			s.held[shard] = k
-			delete(s.gone, shard)
+			s.held[task] = k
+			delete(s.gone, task)
 			return true, k > 0, ""
 		}
 		if !errors.Is(err, fs.ErrExist) {
 			return true, false, "" // nobody can make claims here
 		}
-		if _, err := s.st.Stat(ctx, claimName(shard, k+1)); err == nil {
+		if _, err := s.st.Stat(ctx, claimName(task, k+1)); err == nil {
 			continue
 		}
-		nonce, other, err := readClaim(ctx, s.st, claimName(shard, k))
+		nonce, other, err := readClaim(ctx, s.st, claimName(task, k))
 		if errors.Is(err, fs.ErrNotExist) {
 			k = -1 // it was given back
 			continue
 		}
-		if !s.dead(ctx, nonce, claimName(shard, k)) {
+		if !s.dead(ctx, nonce, claimName(task, k)) {
 			return false, false, other
 		}
 	}
@@ -216,14 +216,14 @@ func (s *session) claim(ctx context.Context, shard, name string) (held, took boo
 }
 
 // make makes a claim, or fails with fs.ErrExist.
-func (s *session) make(ctx context.Context, shard, name string, k int) error {
-	f, err := s.st.Append(ctx, claimName(shard, k))
+func (s *session) make(ctx context.Context, task, name string, k int) error {
+	f, err := s.st.Append(ctx, claimName(task, k))
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(f, "%s\n%s\n", s.nonce, name)
 	if err = errors.Join(err, f.Close()); err != nil {
-		_ = s.st.Remove(ctx, claimName(shard, k)) // others would wait for who made it
+		_ = s.st.Remove(ctx, claimName(task, k)) // others would wait for who made it
 	}
 	return err
 }
@@ -308,13 +308,13 @@ func (s *session) alone(all *allLeases) bool {
 }
 
 // lost implements leases.
-func (s *session) lost(ctx context.Context, shard string) bool {
+func (s *session) lost(ctx context.Context, task string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.late() {
 		s.beat(ctx)
 	}
-	return s.gone[shard]
+	return s.gone[task]
 }
 
 // close implements leases.
@@ -327,9 +327,9 @@ func (s *session) close() {
 	if s.late() {
 		s.beat(ctx)
 	}
-	for shard, k := range s.held {
+	for task, k := range s.held {
 		for i := range k + 1 { // those that were taken over, too
-			_ = s.st.Remove(ctx, claimName(shard, i))
+			_ = s.st.Remove(ctx, claimName(task, i))
 		}
 	}
 	s.end()
@@ -358,9 +358,9 @@ func (s *session) sweep(ctx context.Context) {
 	if err != nil || !s.alone(all) {
 		return
 	}
-	for shard, c := range all.claims {
+	for task, c := range all.claims {
 		for k := range c.k + 1 {
-			_ = s.st.Remove(ctx, claimName(shard, k))
+			_ = s.st.Remove(ctx, claimName(task, k))
 		}
 	}
 	for nonce := range all.sessions {

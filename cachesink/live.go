@@ -37,9 +37,9 @@ func liveFills(ctx context.Context, st Storage) (*inUse, error) {
 			u.encoders[folder] = true
 		}
 	}
-	for shard, c := range all.claims {
+	for task, c := range all.claims {
 		if all.live(c.nonce) {
-			u.any, u.shards[shard] = true, true
+			u.any, u.shards[task[strings.LastIndexByte(task, '-')+1:]] = true, true
 		}
 	}
 	return u, nil
@@ -48,7 +48,7 @@ func liveFills(ctx context.Context, st Storage) (*inUse, error) {
 // allLeases are those that lie in a place.
 type allLeases struct {
 	sessions map[string]liveSession // by nonce
-	claims   map[string]topClaim    // by shard id
+	claims   map[string]topClaim    // by task
 }
 
 type liveSession struct {
@@ -82,23 +82,23 @@ func readLeases(ctx context.Context, st store.Store) (*allLeases, error) {
 		if strings.HasSuffix(name, beatSuffix) {
 			continue
 		}
-		shard, number, ok := strings.Cut(name, ".")
+		task, number, ok := strings.Cut(name, ".")
 		k, err := strconv.Atoi(number)
 		if !ok || err != nil || k < 0 || k > maxTakeovers {
 			continue
 		}
-		if c, ok := all.claims[shard]; !ok || c.k < k {
-			all.claims[shard] = topClaim{k: k, silent: silent(info)}
+		if c, ok := all.claims[task]; !ok || c.k < k {
+			all.claims[task] = topClaim{k: k, silent: silent(info)}
 		}
 	}
-	for shard, c := range all.claims {
-		nonce, _, err := readClaim(ctx, st, claimName(shard, c.k))
+	for task, c := range all.claims {
+		nonce, _, err := readClaim(ctx, st, claimName(task, c.k))
 		if errors.Is(err, fs.ErrNotExist) || err == nil && nonce == "" && c.silent {
-			delete(all.claims, shard)
+			delete(all.claims, task)
 			continue
 		}
 		c.nonce = nonce
-		all.claims[shard] = c
+		all.claims[task] = c
 		if _, ok := all.sessions[nonce]; !ok && nonce != "" { // the list may have missed it
 			if info, err := st.Stat(ctx, leasesDir+nonce+sessionSuffix); err == nil {
 				all.see(ctx, st, nonce, info)

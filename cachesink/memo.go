@@ -336,7 +336,7 @@ func (s *shardMemo) load(ctx context.Context, ids []byte, dst []float32) (bool, 
 		clear(dst)
 		return true, nil
 	}
-	if s.m.f.leases.lost(ctx, s.p.id) {
+	if s.m.f.leases.lost(ctx, s.p.task()) {
 		return s.follow(ctx, ids, dst)
 	}
 	s.mu.Lock()
@@ -351,7 +351,7 @@ func (s *shardMemo) follow(ctx context.Context, ids []byte, dst []float32) (bool
 	f := s.m.f
 	seen, since := -1, time.Now()
 	for {
-		held, _, other := f.leases.claim(ctx, s.p.id, s.p.name)
+		held, _, other := f.leases.claim(ctx, s.p.task(), s.p.name)
 		done, ok, err := adopt(ctx, f.c.st, f.mem, s.p, other)
 		if err != nil {
 			return false, err
@@ -479,7 +479,7 @@ func (s *shardMemo) close() {
 // end is close after the shard is there: its partial files go. Nil may end.
 func (s *shardMemo) end(ctx context.Context) {
 	if s == nil {
-		return
+		return // nothing keeps what a restoration encodes
 	}
 	s.mu.Lock()
 	wrote := s.own != nil

@@ -251,6 +251,10 @@ func adopt(ctx context.Context, st store.Store, mem memory.Allocator, p *shardPl
 // suffix is how the name of the shard's file ends, whoever writes it.
 func (p *shardPlan) suffix() string { return "-" + p.id[:8] + ".arrow" }
 
+// task is what the shard is called among fills that share the work: its
+// folder and id, since encoders of several names may be one.
+func (p *shardPlan) task() string { return path.Base(path.Dir(p.name)) + "-" + p.id }
+
 func (p *shardPlan) adopt(ctx context.Context, st store.Store, mem memory.Allocator, name string) (Shard, bool, error) {
 	info, err := st.Stat(ctx, name)
 	if err != nil {

@@ -238,6 +238,7 @@ func (p *Pipeline[Row]) fillSplits(ctx context.Context, encoders []encoder, plan
 
 // sink takes the embeddings of an encoder: a fill or a restoration.
 type sink interface {
+	Memo(encoder string) *cachesink.Memo
 	Write(g *stage.Group, encoder string, in stage.Stream[arrow.Record])
 }
 
@@ -245,11 +246,9 @@ type sink interface {
 func (p *Pipeline[Row]) encodeAll(g *stage.Group, to sink, objects map[string]stage.Stream[arrow.Record], encoders []encoder) {
 	for _, e := range encoders {
 		if in, ok := objects[e.name]; ok {
-			opts := encode.StageOptions{Workers: p.cfg.Cache.workers(), BatchSize: e.use.BatchSize, Allocator: p.cfg.Allocator}
-			if f, ok := to.(*cachesink.Fill); ok {
-				opts.Memo = f.Memo(e.name)
-			}
-			to.Write(g, e.name, encode.Stage(g, in, e.name, e.model, opts))
+			to.Write(g, e.name, encode.Stage(g, in, e.name, e.model, encode.StageOptions{
+				Workers: p.cfg.Cache.workers(), BatchSize: e.use.BatchSize, Allocator: p.cfg.Allocator, Memo: to.Memo(e.name),
+			}))
 		}
 	}
 }
