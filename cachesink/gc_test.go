@@ -48,14 +48,6 @@ func collect(t *testing.T, st Storage, mem memory.Allocator, opts GCOptions) (*C
 	return c, plan
 }
 
-func why(files []Garbage) map[string]string {
-	out := map[string]string{}
-	for _, g := range files {
-		out[g.File] = g.Why
-	}
-	return out
-}
-
 // edited is a cache of two generations: the second has some of the rows of
 // the first and new ones, and an encoder of its own.
 func edited(t *testing.T, dir string) (before, after setup) {
