@@ -83,6 +83,8 @@ func (c *Cache) collect(ctx context.Context, p *GCPlan) error {
 			return err
 		}
 		p.Committed = next.Generation
+	} else if err := settle(ctx, c.st, manifestsDir); err != nil {
+		return err // the newest manifest must outlive those before it
 	}
 	named := map[string]bool{}
 	for f := range next.files() {

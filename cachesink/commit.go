@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/permafrost-ml/permafrost/internal/store"
@@ -43,6 +44,11 @@ func (f *Fill) Commit(ctx context.Context) (*Manifest, error) {
 				return nil, err
 			}
 			views[name] = &view{own: own, now: slices.Concat(e.entry.Shards, own)}
+			if len(own) > 0 { // some of which another fill may have written
+				if err := settle(ctx, f.c.st, e.entry.Folder); err != nil {
+					return nil, err
+				}
+			}
 		}
 	}
 	for _, w := range f.splits {
@@ -70,14 +76,29 @@ func (f *Fill) Commit(ctx context.Context) (*Manifest, error) {
 			if errors.Is(err, fs.ErrExist) {
 				continue // another fill was first: read again and merge
 			}
-			if err != nil {
-				return nil, err
-			}
+		} else if cur.Generation > 0 {
+			err = settle(ctx, f.c.st, manifestsDir) // which another fill may have committed
+		}
+		if err != nil {
+			return nil, err
 		}
 		f.c.manifest = next
 		return next, nil
 	}
 	return nil, fmt.Errorf("%w: to %s, %d times", ErrBusy, f.c.st, commitTries)
+}
+
+// settle makes the names in a folder durable, where a process that was killed
+// may have given them.
+func settle(ctx context.Context, st store.Store, folder string) error {
+	d, ok := st.(*store.Dir)
+	if !ok {
+		return nil
+	}
+	if err := d.Settle(ctx, strings.TrimSuffix(folder, "/")); err != nil {
+		return fmt.Errorf("sync %s of %s: %w", folder, st, err)
+	}
+	return nil
 }
 
 // present finds a shard of the fill that another process has removed since it

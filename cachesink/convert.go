@@ -9,7 +9,6 @@ import (
 	"sort"
 
 	"github.com/apache/arrow/go/v15/arrow"
-	"github.com/apache/arrow/go/v15/arrow/ipc"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/permafrost-ml/permafrost/internal/store"
@@ -54,7 +53,7 @@ type converter struct {
 
 	shard int // that is open, -1 for none
 	file  *checkedReader
-	ipc   *ipc.FileReader
+	ipc   *ipcFile
 	rows  int64 // of every record batch of the shard but the last
 	rec   arrow.Record
 	vecs  storedRows
@@ -191,7 +190,7 @@ func (c *converter) open(ctx context.Context, i int) (err error) {
 // take makes rec a record batch of the open shard.
 func (c *converter) take(batch int) error {
 	c.drop()
-	rec, err := recordAt(c.ipc, batch)
+	rec, err := c.ipc.recordAt(batch)
 	if err != nil {
 		return err
 	}

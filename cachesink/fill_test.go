@@ -19,6 +19,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if spec := os.Getenv(killedEnv); spec != "" {
+		beKilled(spec)
+		return
+	}
 	if job := os.Getenv(jobEnv); job != "" {
 		doJob(job)
 		return

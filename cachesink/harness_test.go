@@ -36,6 +36,7 @@ type hashModel struct {
 	seed    string
 	encoded *atomic.Int64 // objects, nil for not counted
 	fail    func(n int64) error
+	starts  func()                            // called with each batch
 	flaw    func(input string, dst []float32) // of which the spec says nothing
 	free    bool                              // it costs nothing: all embeddings are one
 	padded  bool                              // embeddings depend on their batch
@@ -54,6 +55,9 @@ func (e hashEncoder) Dim() int     { return e.m.dim }
 func (e hashEncoder) Close() error { return nil }
 
 func (e hashEncoder) Encode(_ context.Context, batch []encode.Input, dst []float32) error {
+	if e.m.starts != nil {
+		e.m.starts()
+	}
 	if e.m.encoded != nil {
 		n := e.m.encoded.Add(int64(len(batch)))
 		if e.m.fail != nil {

@@ -31,6 +31,9 @@ const (
 	// longSilence is after what time a session of another machine, whose
 	// clock may be wrong, is thought dead by who cannot watch it.
 	longSilence = time.Hour
+	// unwritten is how long a claim may not say whose it is, which is written
+	// right after it was made.
+	unwritten = 2 * time.Second
 	// maxTakeovers bounds the search for the newest claim of a shard.
 	maxTakeovers = 1 << 16
 )
@@ -219,7 +222,10 @@ func (s *session) make(ctx context.Context, task, name string, k int) error {
 		return err
 	}
 	_, err = fmt.Fprintf(f, "%s\n%s\n", s.nonce, name)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = s.st.Remove(ctx, claimName(task, k)) // others would wait for who made it
+	}
+	return err
 }
 
 // readClaim returns the session that made a claim, empty if that is not
@@ -284,7 +290,11 @@ func (s *session) dead(ctx context.Context, nonce, claim string) bool {
 		s.seen[watched] = sighting{size, time.Now()}
 		return false
 	}
-	return time.Since(last.since) >= s.ttl
+	ttl := s.ttl
+	if nonce == "" {
+		ttl = min(ttl, unwritten)
+	}
+	return time.Since(last.since) >= ttl
 }
 
 // alone says that no other session may be alive.

@@ -225,7 +225,7 @@ func (c *Cache) moveSplit(ctx context.Context, s *Split, moved map[string][]int6
 		if err != nil {
 			break
 		}
-		err = readFile(ctx, c.st, c.mem, f, func(rec arrow.Record) error {
+		err = readPlain(ctx, c.st, c.mem, f, func(rec arrow.Record) error {
 			in.schema = cmp.Or(in.schema, rec.Schema())
 			return in.write(ctx, rec)
 		})

@@ -54,6 +54,9 @@ func (c *Cache) Restore(ctx context.Context, opts FillOptions, damaged []string)
 	}
 	for i := range c.manifest.Encoders {
 		e := &c.manifest.Encoders[i]
+		if err := settle(ctx, c.st, e.Folder); err != nil {
+			return nil, err // what looks whole may be another restoration's, which was killed
+		}
 		bad := slices.DeleteFunc(slices.Clone(e.Shards), func(s Shard) bool { return !slices.Contains(damaged, s.Name) })
 		if len(bad) == 0 {
 			continue

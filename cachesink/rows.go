@@ -115,14 +115,13 @@ func (c *Cache) someBatches(ctx context.Context, s *Split, want func(from, to in
 		if start += f.Rows; !want(first, start) {
 			continue
 		}
-		err := readFile(ctx, c.st, c.mem, f, func(rec arrow.Record) (err error) {
-			defer malformed(&err)
+		err := readPlain(ctx, c.st, c.mem, f, func(rec arrow.Record) error {
 			if schema == nil {
 				schema = rec.Schema()
 			} else if !schema.Equal(rec.Schema()) {
 				return corrupt(f.Name, "its columns differ from the first file's")
 			}
-			err = fn(first, rec)
+			err := fn(first, rec)
 			first += rec.NumRows()
 			return err
 		})

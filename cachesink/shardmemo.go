@@ -20,14 +20,15 @@ type shardMemo struct {
 	p     *shardPlan
 	given atomic.Bool // another fill has published it: its rows are not used
 
-	mu    sync.Mutex
-	own   *partialWriter
-	files []partialFile // of others
-	recs  []partialPlace
-	rows  []int64 // by row: its record's number, from 1, << 32, and its row there; nil if nothing is known
-	mem   []byte  // of rows; outside the heap
-	rec   partialRecord
-	inRec int // the record in rec, -1 for none
+	mu     sync.Mutex
+	own    *partialWriter
+	failed error         // why own could not be begun; another worker would only find its name taken
+	files  []partialFile // of others
+	recs   []partialPlace
+	rows   []int64 // by row: its record's number, from 1, << 32, and its row there; nil if nothing is known
+	mem    []byte  // of rows; outside the heap
+	rec    partialRecord
+	inRec  int // the record in rec, -1 for none
 }
 
 // partialFile is a partial file that another fill has written, or writes.
@@ -259,8 +260,12 @@ func (s *shardMemo) writer(ctx context.Context) (*partialWriter, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.own == nil {
+		if s.failed != nil {
+			return nil, s.failed
+		}
 		w, err := newPartialWriter(ctx, s.m.f.c.st, s.ownName(), s.p.id, s.m.e.Dim)
 		if err != nil {
+			s.failed = err
 			return nil, err
 		}
 		s.own = w
@@ -293,7 +298,7 @@ func (s *shardMemo) close() {
 	s.mem, s.rows = nil, nil
 }
 
-// end is close after the shard is there: its partial files go.
+// end is close after the shard is there: its partial files go. Nil may end.
 func (s *shardMemo) end(ctx context.Context) {
 	if s == nil {
 		return // nothing keeps what a restoration encodes

@@ -122,7 +122,7 @@ func (c *Cache) readTable(ctx context.Context, files []File) (arrow.Record, erro
 		}
 	}()
 	for _, f := range files {
-		err := readFile(ctx, c.st, c.mem, f, func(rec arrow.Record) error {
+		err := readPlain(ctx, c.st, c.mem, f, func(rec arrow.Record) error {
 			if len(recs) > 0 && !recs[0].Schema().Equal(rec.Schema()) {
 				return corrupt(f.Name, "its columns differ from the first file's")
 			}

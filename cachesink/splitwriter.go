@@ -115,7 +115,7 @@ func (w *tableWriter) publish(ctx context.Context, folder string) ([]File, error
 func (w *tableWriter) each(ctx context.Context, fn func(arrow.Record) error) error {
 	for i, f := range w.files {
 		if w.named != nil {
-			if err := readFile(ctx, w.st, w.mem, w.named[i], fn); err != nil {
+			if err := readPlain(ctx, w.st, w.mem, w.named[i], fn); err != nil {
 				return err
 			}
 			continue

@@ -160,7 +160,7 @@ func (c *checkedReader) fetchOnce(b []byte, at int64) error {
 		if err == io.EOF || err == nil {
 			return corrupt(c.name, "it was cut while being read")
 		}
-		return err
+		return unreadable{err}
 	}
 	for i := 0; i < len(b); i += sumBlock {
 		k := (at + int64(i)) / sumBlock

@@ -86,7 +86,7 @@ func (c *Cache) checks(ctx context.Context, mem memory.Allocator) iter.Seq2[File
 			}
 			for _, f := range s.Inputs {
 				all := func(arrow.Record) error { return nil }
-				if !yield(f, func() error { return readFile(ctx, c.st, mem, f, all) }) {
+				if !yield(f, func() error { return readPlain(ctx, c.st, mem, f, all) }) {
 					return
 				}
 			}
@@ -138,7 +138,7 @@ func (c *Cache) verifyShard(ctx context.Context, mem memory.Allocator, e *Encode
 }
 
 func (c *Cache) verifySplitFile(ctx context.Context, mem memory.Allocator, s *Split, rows map[string]int64, f File) error {
-	return readFile(ctx, c.st, mem, f, func(rec arrow.Record) error {
+	return readPlain(ctx, c.st, mem, f, func(rec arrow.Record) error {
 		for _, e := range s.Encoders {
 			if e.Folder == "" {
 				continue

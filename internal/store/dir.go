@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -51,6 +52,18 @@ type dirReader struct {
 }
 
 func (r *dirReader) Size() int64 { return r.size }
+
+func (r *dirReader) ReadAt(b []byte, off int64) (int, error) { return readAt(r.File, b, off) }
+
+// readAt is f.ReadAt, with an error where it has read less, whatever f says:
+// others would read again for ever.
+func readAt(f File, b []byte, off int64) (int, error) {
+	n, err := f.ReadAt(b, off)
+	if n < len(b) && err == nil {
+		err = &fs.PathError{Op: "read", Path: f.Name(), Err: io.ErrNoProgress}
+	}
+	return n, err
+}
 
 // Open implements [Store].
 func (d *Dir) Open(ctx context.Context, name string) (Reader, error) {
@@ -156,21 +169,31 @@ func (d *Dir) temp(pattern string) (File, error) {
 	return d.fsys.CreateTemp(dir, pattern)
 }
 
-// mkdirAll makes a folder with those above it, and makes the names of all
-// that were missing durable: also of those above the store's root.
+// mkdirAll makes a folder with those above it, each only when the name of the
+// one above is durable: also of those above the store's root. A folder that
+// holds one is then durable itself, whoever made it and was killed.
 func (d *Dir) mkdirAll(dir string) error {
 	var missing []string
-	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
-		if _, err := d.fsys.Stat(at); err == nil || at == filepath.Dir(at) {
+	at := filepath.Clean(dir)
+	for ; at != filepath.Dir(at); at = filepath.Dir(at) {
+		if _, err := d.fsys.Stat(at); err == nil {
 			break
 		}
 		missing = append(missing, at)
 	}
-	if err := d.fsys.MkdirAll(dir); err != nil {
+	if len(missing) == 0 {
+		return nil
+	}
+	// The last that is there may be another's, above folders that are not ours.
+	err := d.fsys.SyncDir(filepath.Dir(at))
+	if err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EINVAL) {
 		return err
 	}
-	for _, made := range missing {
-		if err := d.fsys.SyncDir(filepath.Dir(made)); err != nil {
+	for _, dir := range slices.Backward(missing) {
+		if err := d.fsys.MkdirAll(dir); err != nil {
+			return err
+		}
+		if err := d.fsys.SyncDir(filepath.Dir(dir)); err != nil {
 			return err
 		}
 	}
@@ -218,12 +241,21 @@ type dirWriter struct {
 }
 
 func (w *dirWriter) Write(b []byte) (int, error) {
-	n, err := w.f.Write(b)
+	n, err := write(w.f, b)
 	w.size += int64(n)
 	return n, err
 }
 
-func (w *dirWriter) ReadAt(b []byte, off int64) (int, error) { return w.f.ReadAt(b, off) }
+// write is f.Write, with an error where it has written less, whatever f says.
+func write(f File, b []byte) (int, error) {
+	n, err := f.Write(b)
+	if n < len(b) && err == nil {
+		err = &fs.PathError{Op: "write", Path: f.Name(), Err: io.ErrShortWrite}
+	}
+	return n, err
+}
+
+func (w *dirWriter) ReadAt(b []byte, off int64) (int, error) { return readAt(w.f, b, off) }
 
 func (w *dirWriter) Size() int64 { return w.size }
 
@@ -273,6 +305,15 @@ func (d *Dir) syncParents(dir string) error {
 		}
 		dir = up
 	}
+}
+
+// Settle makes the names in a folder durable: of files that another process
+// has published, which was killed before it had synced them.
+func (d *Dir) Settle(ctx context.Context, folder string) error {
+	if err := errors.Join(ctx.Err(), Valid("sync", folder)); err != nil {
+		return err
+	}
+	return d.syncParents(d.Path(folder))
 }
 
 func linkUnsupported(err error) bool {
@@ -342,6 +383,8 @@ type dirAppender struct {
 	dir   string
 	named bool // its name is durable; only Sync uses it
 }
+
+func (a *dirAppender) Write(b []byte) (int, error) { return write(a.File, b) }
 
 func (a *dirAppender) Sync() error {
 	if err := a.File.Sync(); err != nil || a.named {
