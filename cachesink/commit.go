@@ -95,7 +95,8 @@ func settle(ctx context.Context, st store.Store, folder string) error {
 	if !ok {
 		return nil
 	}
-	if err := d.Settle(ctx, strings.TrimSuffix(folder, "/")); err != nil {
+	// A folder that is gone has no names; who relies on one finds that out.
+	if err := d.Settle(ctx, strings.TrimSuffix(folder, "/")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("sync %s of %s: %w", folder, st, err)
 	}
 	return nil
@@ -189,6 +190,7 @@ func (f *Fill) merge(ctx context.Context, cur *Manifest, views map[string]*view)
 		fp := w.fingerprint()
 		old := next.Split(w.cols.split, fp)
 		if old != nil && !slices.Contains(f.opts.Damaged, old.Folder) {
+			changed = next.renew(old) || changed
 			continue
 		}
 		s, err := f.publishSplit(ctx, w, fp)
@@ -204,6 +206,24 @@ func (f *Fill) merge(ctx context.Context, cur *Manifest, views map[string]*view)
 		changed = true
 	}
 	return next, changed, nil
+}
+
+// renew makes a split the last of its name, whatever was filled since, and
+// reports whether it was not: the order tells a collection what is in use.
+func (m *Manifest) renew(s *Split) bool {
+	last := s
+	for i := range m.Splits {
+		if m.Splits[i].Name == s.Name {
+			last = &m.Splits[i]
+		}
+	}
+	if last == s {
+		return false
+	}
+	again := *s
+	m.Splits = slices.DeleteFunc(m.Splits, func(o Split) bool { return o.Name == again.Name && o.Fingerprint == again.Fingerprint })
+	m.Splits = append(m.Splits, again)
+	return true
 }
 
 // mergeEncoder adds the fill's shards of one encoder to a manifest, and

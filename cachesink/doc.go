@@ -38,7 +38,7 @@
 //	encoders    sorted by folder; each with name, fingerprint (64 hex digits), folder, dim,
 //	            dtype ("float32", "float16" or "int8"), spec (the declared fields behind the
 //	            fingerprint), shards
-//	splits      sorted by name, then in order of commit; each with name, fingerprint, kind
+//	splits      sorted by name, then in order of the last fill; each with name, fingerprint, kind
 //	            ("group" or "pair"), folder, rows, encoders (name, fingerprint, folder of the
 //	            embeddings or "" where it is not cached, input as declared, objects), files,
 //	            and inputs where an encoder is not cached

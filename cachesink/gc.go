@@ -19,9 +19,12 @@ const DefaultGrace = 24 * time.Hour
 
 // GCOptions are the options of [Cache.Garbage].
 type GCOptions struct {
-	// Keep is how many splits of each name stay: those committed last.
+	// Keep is how many splits of each name stay: those filled last.
 	// Default: 1.
 	Keep int
+	// Protect are fingerprints of splits that stay, however old: what
+	// datasets that are in use have now. Default: none.
+	Protect []string
 	// Grace is how long what is no longer needed stays: a generation since
 	// the next one came, a file that no generation names since it was
 	// written. A negative one is none: what a running fill has made stays all
@@ -246,7 +249,7 @@ func (g *gatherer) drop(cur *Manifest) *Manifest {
 	for _, s := range slices.Backward(cur.Splits) {
 		newer[s.Name]++
 		running := slices.ContainsFunc(s.Encoders, func(e SplitEncoder) bool { return g.live.encoders[e.Folder] })
-		if newer[s.Name] > g.opts.Keep && !running {
+		if newer[s.Name] > g.opts.Keep && !running && !slices.Contains(g.opts.Protect, s.Fingerprint) {
 			g.plan.Splits = append(g.plan.Splits, DroppedSplit{s.Name, s.Fingerprint, s.Folder, s.Rows})
 			continue
 		}

@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/permafrost-ml/permafrost/cachesink"
+	"github.com/permafrost-ml/permafrost/pipeline"
+	"github.com/permafrost-ml/permafrost/source"
 )
 
 type gcFlags struct {
@@ -21,7 +23,7 @@ type gcFlags struct {
 func (a *app) gcCommand() *cobra.Command {
 	var flags gcFlags
 	cmd := &cobra.Command{
-		Use:   "gc DIR-or-CONFIG",
+		Use:   "gc DIR-or-CONFIG...",
 		Short: "List what a cache does not need any more, and delete it with --yes",
 		Long: help(`
 Lists what nothing needs: rows that newer ones of the same split have replaced,
@@ -29,10 +31,12 @@ encoders that no remaining row uses, generations that were replaced, and what
 fills that have ended left behind. With --yes it is deleted. What was in use
 within the grace stays, and so does what running fills use. With --compact,
 shards that are mostly garbage, and neighbours that are tiny, are written anew
-together with the rows that name their objects; nothing is encoded.`,
+together with the rows that name their objects; nothing is encoded. What a
+config's dataset is now stays, whatever was filled after it: name all configs
+that share a cache.`,
 			exitConfig, exitCorrupt, exitNoSpace),
-		Example: "  pipeline gc cache_dir\n  pipeline gc cache_dir --yes --compact\n  pipeline gc config.yaml --keep 2 --json",
-		Args:    oneArg("a cache folder or a config file"),
+		Example: "  pipeline gc cache_dir\n  pipeline gc cache_dir --yes --compact\n  pipeline gc minilm.yaml static.yaml --keep 2 --json",
+		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case flags.keep < 1:
@@ -40,7 +44,7 @@ together with the rows that name their objects; nothing is encoded.`,
 			case flags.grace < 0:
 				return usagef("--grace takes a time from 0, not %v", flags.grace)
 			}
-			return a.gc(cmd.Context(), args[0], flags)
+			return a.gc(cmd.Context(), args, flags)
 		},
 	}
 	f := cmd.Flags()
@@ -61,12 +65,15 @@ type gcDoc struct {
 	*cachesink.GCPlan
 }
 
-func (a *app) gc(ctx context.Context, place string, flags gcFlags) error {
-	c, err := openCache(ctx, place, flags.sets)
+func (a *app) gc(ctx context.Context, args []string, flags gcFlags) error {
+	c, err := openCache(ctx, args[0], flags.sets)
 	if err != nil {
 		return err
 	}
 	opts := cachesink.GCOptions{Keep: flags.keep, Grace: flags.grace, Compact: flags.compact}
+	if opts.Protect, err = a.inUse(ctx, c.Storage().String(), args, flags.sets); err != nil {
+		return err
+	}
 	if flags.grace == 0 {
 		opts.Grace = -1
 	}
@@ -84,6 +91,41 @@ func (a *app) gc(ctx context.Context, place string, flags gcFlags) error {
 		return a.printJSON(doc)
 	}
 	return a.printGC(&doc)
+}
+
+// inUse returns the fingerprints of the splits that configs of one cache have
+// now. A single folder in the place of configs has none.
+func (a *app) inUse(ctx context.Context, place string, args, sets []string) (prints []string, err error) {
+	for _, arg := range args {
+		config, err := isConfig(arg, sets)
+		if err != nil {
+			return nil, err
+		}
+		if !config {
+			if len(args) > 1 {
+				return nil, usagef("gc takes one folder, or configs; %s is none", arg)
+			}
+			return nil, nil
+		}
+		cfg, err := pipeline.LoadConfig(arg, sets...)
+		if err != nil {
+			return nil, err
+		}
+		if cfg.Cache == nil || cfg.Cache.SaveDir != place {
+			return nil, usagef("%s has another cache than %s", arg, args[0])
+		}
+		err = a.withPipeline(ctx, cfg, func(ctx context.Context, p *pipeline.Pipeline[source.Fields]) error {
+			stored, err := p.Stored(ctx)
+			for _, s := range stored {
+				prints = append(prints, s.Fingerprint)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return prints, nil
 }
 
 func (a *app) printGC(d *gcDoc) error {
