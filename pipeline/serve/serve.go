@@ -1,7 +1,9 @@
 // Package serve gives the splits of a cache to processes outside: see package
 // sink/flight for the protocol.
 //
-//	err := serve.Flight(ctx, cache, splits, flight.Options{Token: token}, listener)
+//	splits, err := serve.Open(ctx, cache, newest)
+//	defer splits.Release()
+//	err = splits.Flight(ctx, flight.Options{Token: token}, listener)
 //
 // Batches have the columns of an export: the split's own, and for every
 // encoder E, for pairs on either side (E_a, E_b), the object's key E_key, its
@@ -26,36 +28,55 @@ import (
 	"github.com/permafrost-ml/permafrost/sink/flight"
 )
 
-// Flight serves splits of a cache, of different names, on l until ctx ends;
-// then, and on an error, l is closed. Nothing is served before all of them are
-// loaded and checked. Options.Splits and Options.Code are set by it.
-func Flight(ctx context.Context, c *cachesink.Cache, splits []*cachesink.Split, o flight.Options, l net.Listener) (err error) {
+// Splits are loaded splits of a cache.
+type Splits struct {
+	tables  cachesink.Tables
+	readers []*cachesink.SplitReader
+	served  map[string]flight.Table
+}
+
+// Open loads and checks splits of a cache, of different names. The caller
+// releases them.
+func Open(ctx context.Context, c *cachesink.Cache, splits []*cachesink.Split) (_ *Splits, err error) {
+	s := &Splits{served: map[string]flight.Table{}}
 	defer func() {
 		if err != nil {
-			l.Close()
+			s.Release()
 		}
 	}()
-	var loaded cachesink.Tables
-	defer loaded.Release()
-	o.Splits, o.Code = map[string]flight.Table{}, code
-	for _, s := range splits {
-		if o.Splits[s.Name] != nil {
-			return fmt.Errorf("serve: two splits are named %q", s.Name)
+	for _, split := range splits {
+		if s.served[split.Name] != nil {
+			return nil, fmt.Errorf("serve: two splits are named %q", split.Name)
 		}
-		r, err := c.Read(ctx, cached(s), &loaded)
+		r, err := c.Read(ctx, cached(split), &s.tables)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		defer r.Release()
-		shown, err := r.Select(columns(r.Schema(), s)...)
+		s.readers = append(s.readers, r)
+		shown, err := r.Select(columns(r.Schema(), split)...)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		o.Splits[s.Name] = table{shown}
+		s.served[split.Name] = table{shown}
 	}
+	return s, nil
+}
+
+// Release frees the splits, which nothing serves any more.
+func (s *Splits) Release() {
+	for _, r := range s.readers {
+		r.Release()
+	}
+	s.tables.Release()
+}
+
+// Flight serves the splits on l, which it closes, until ctx ends, as
+// [flight.Server.Serve] says. It sets Options.Splits and Options.Code.
+func (s *Splits) Flight(ctx context.Context, o flight.Options, l net.Listener) error {
+	o.Splits, o.Code = s.served, code
 	srv, err := flight.New(o)
 	if err != nil {
-		return err
+		return errors.Join(err, l.Close())
 	}
 	return srv.Serve(ctx, l)
 }

@@ -60,9 +60,11 @@ func TestFlight(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			l := listen(t)
 			ended := make(chan error, 1)
-			go func() {
-				ended <- serve.Flight(ctx, c, []*cachesink.Split{s}, flight.Options{}, l)
-			}()
+			splits, err := serve.Open(ctx, c, []*cachesink.Split{s})
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() { ended <- splits.Flight(ctx, flight.Options{}, l) }()
 			client, err := arrowflight.NewClientWithMiddleware(l.Addr().String(), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
 			if err != nil {
 				t.Fatal(err)
@@ -79,6 +81,7 @@ func TestFlight(t *testing.T) {
 			if err := <-ended; err != nil {
 				t.Errorf("%s: %v", dir, err)
 			}
+			splits.Release()
 		}
 	}
 }
@@ -152,23 +155,31 @@ func text(t *testing.T, rec arrow.Record, fields []arrow.Field) (s string) {
 	return s
 }
 
-// TestFlightRefuses what is damaged, before it serves anything.
-func TestFlightRefuses(t *testing.T) {
+// TestOpenRefuses what is damaged, and frees what it has loaded.
+func TestOpenRefuses(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(goldenCaches[0])); err != nil {
 		t.Fatal(err)
 	}
 	c := open(t, dir)
 	s := &c.Manifest().Splits[0]
-	l := listen(t)
-	if err := serve.Flight(t.Context(), c, []*cachesink.Split{s, s}, flight.Options{}, l); err == nil {
+	if _, err := serve.Open(t.Context(), c, []*cachesink.Split{s, s}); err == nil {
 		t.Error("two splits of one name are served")
+	}
+	splits, err := serve.Open(t.Context(), c, []*cachesink.Split{s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer splits.Release()
+	l := listen(t)
+	if err := splits.Flight(t.Context(), flight.Options{MaxStreams: -1}, l); err == nil {
+		t.Error("a negative limit is served")
 	}
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("the listener is open: %v", err)
 	}
 	damage(t, filepath.Join(dir, s.Files[0].Name))
-	if err := serve.Flight(t.Context(), c, []*cachesink.Split{s}, flight.Options{}, listen(t)); !errors.Is(err, cachesink.ErrCorrupt) {
+	if _, err := serve.Open(t.Context(), c, []*cachesink.Split{s}); !errors.Is(err, cachesink.ErrCorrupt) {
 		t.Errorf("a damaged split: %v", err)
 	}
 }

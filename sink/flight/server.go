@@ -103,6 +103,15 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
+// Allowed returns ErrOpen for an address of a network that would be served to
+// everyone.
+func (o Options) Allowed(addr net.Addr) error {
+	if tcp, ok := addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && o.Token == "" && !o.Anyone {
+		return fmt.Errorf("serve on %v: %w", addr, ErrOpen)
+	}
+	return nil
+}
+
 // Server is a Flight server. It is started once.
 type Server struct {
 	opts Options
@@ -138,11 +147,10 @@ func New(o Options) (*Server, error) {
 // Serve accepts connections of l, which it closes, until ctx ends. Streams that
 // are under way then end with UNAVAILABLE after their batch; connections of
 // clients that do not take it are cut after StopTime. It returns nil when all
-// have ended. An address that is not loopback needs a token, or Anyone:
-// ErrOpen.
+// have ended. See [Options.Allowed] for addresses that are refused.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	if tcp, ok := l.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && s.opts.Token == "" && !s.opts.Anyone {
-		return errors.Join(fmt.Errorf("serve on %v: %w", l.Addr(), ErrOpen), l.Close())
+	if err := s.opts.Allowed(l.Addr()); err != nil {
+		return errors.Join(err, l.Close())
 	}
 	ended := make(chan error, 1)
 	go func() {

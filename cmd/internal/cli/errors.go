@@ -13,6 +13,7 @@ import (
 	"github.com/permafrost-ml/permafrost/internal/models"
 	"github.com/permafrost-ml/permafrost/pipeline"
 	"github.com/permafrost-ml/permafrost/pipeline/export"
+	"github.com/permafrost-ml/permafrost/sink/flight"
 	"github.com/permafrost-ml/permafrost/source"
 )
 
@@ -147,6 +148,8 @@ func classify(ctx context.Context, err error) failure {
 		return is("no_cache", exitFailed, "`pipeline fill CONFIG` makes it")
 	case errors.Is(err, export.ErrOptions):
 		return is("usage", exitUsage, "`pipeline help export` says what each format holds")
+	case errors.Is(err, flight.ErrOpen):
+		return is("usage", exitUsage, "--token-file asks clients for a token, --anyone serves without one")
 	case errors.Is(err, export.ErrNotOurs):
 		return is("output_not_ours", exitFailed, "name an empty folder, or a new one")
 	case errors.Is(err, errExists), errors.Is(err, export.ErrExists):

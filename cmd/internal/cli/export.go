@@ -133,15 +133,7 @@ func exportedSplits(m *cachesink.Manifest, flags exportFlags) ([]*cachesink.Spli
 		s, err := findSplit(m, flags.split)
 		return []*cachesink.Split{s}, err
 	}
-	var all []*cachesink.Split // the newest of each name
-	for i := range m.Splits {
-		s := &m.Splits[i]
-		if n := len(all); n > 0 && all[n-1].Name == s.Name {
-			all[n-1] = s
-			continue
-		}
-		all = append(all, s)
-	}
+	all := newestSplits(m)
 	if len(all) > 1 && flags.Format != export.HF {
 		var names []string
 		for _, s := range all {
@@ -150,4 +142,18 @@ func exportedSplits(m *cachesink.Manifest, flags exportFlags) ([]*cachesink.Spli
 		return nil, usagef("--split says which of %q, or --encoder alone for its distinct objects", names)
 	}
 	return all, nil
+}
+
+// newestSplits returns the newest split of each name.
+func newestSplits(m *cachesink.Manifest) []*cachesink.Split {
+	var all []*cachesink.Split
+	for i := range m.Splits {
+		s := &m.Splits[i]
+		if n := len(all); n > 0 && all[n-1].Name == s.Name {
+			all[n-1] = s
+			continue
+		}
+		all = append(all, s)
+	}
+	return all
 }

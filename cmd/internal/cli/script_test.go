@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"json":   scriptJSON,
 			"lines":  scriptLines,
 			"arrows": scriptArrows,
+			"flight": scriptFlight,
 			"hub":    scriptHub,
 			"model":  scriptModel,
 		},
