@@ -11,6 +11,7 @@ import (
 
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/pipeline/export"
+	"github.com/permafrost-ml/permafrost/sink/qdrant"
 )
 
 type exportFlags struct {
@@ -20,6 +21,8 @@ type exportFlags struct {
 	split  string
 	force  bool
 	epoch  export.Epoch
+
+	to, distance, cursors string
 	export.Options
 }
 
@@ -46,6 +49,12 @@ load_dataset of Hugging Face datasets, of all splits unless one is named.
 training, of --batch-rows rows, as arrow, jsonl or parquet: what `+"`pipeline serve`"+`
 gives over a network, for a program at the other end of a pipe.
 
+--to uploads points to the vector database Qdrant: a point for each distinct
+object of one encoder (and, for pairs, one side), with the row's other columns as
+payload. The collection is made, or must have vectors of that size and distance.
+An upload that was cut goes on where it stopped, and one that is repeated changes
+nothing. QDRANT_API_KEY is the server's key.
+
 The result takes its name when it is whole. --force replaces what is there, but
 never a folder that no export has made. Only a jsonl or arrow that goes to the
 standard output, with --output -, can be left cut.`,
@@ -53,9 +62,18 @@ standard output, with --output -, can be left cut.`,
 		Example: "  pipeline export cache_dir --split train --format parquet --output train.parquet\n" +
 			"  pipeline export config.yaml --format hf --output dataset\n" +
 			"  pipeline export cache_dir --encoder minilm --format npy --output minilm.npy\n" +
-			"  pipeline export cache_dir --split train --format arrow --shuffle --seed 42 --epoch 3 --batch-rows 1024 --output - | python train.py",
+			"  pipeline export cache_dir --split train --format arrow --shuffle --seed 42 --epoch 3 --batch-rows 1024 --output - | python train.py\n" +
+			"  pipeline export cache_dir --split train --encoder minilm --to qdrant://127.0.0.1:6333/articles",
 		Args: oneArg("a cache folder or a config file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if flags.to != "" {
+				for _, name := range append([]string{"output", "format", "force"}, epochFlags...) {
+					if cmd.Flags().Changed(name) {
+						return usagef("--%s does not go with --to", name)
+					}
+				}
+				return a.upload(cmd.Context(), args[0], flags)
+			}
 			if flags.output == "" {
 				return usagef("--output says where to, a file, for hf a folder, or - for the standard output")
 			}
@@ -91,6 +109,9 @@ standard output, with --output -, can be left cut.`,
 	f.IntVar(&flags.epoch.Rank, "rank", 0, "only the batches of rank `R`")
 	f.IntVar(&flags.epoch.World, "world-size", 1, "of `W` ranks")
 	f.Int64Var(&flags.epoch.FirstBatch, "first-batch", 0, "without the first `N` batches of all ranks")
+	f.StringVar(&flags.to, "to", "", "upload to the collection of a server, `qdrant://HOST:PORT/COLLECTION`, or qdrants:// with TLS")
+	f.StringVar(&flags.distance, "distance", "Cosine", "how a collection that is made compares vectors, a `NAME`: "+strings.Join(qdrant.Distances(), ", "))
+	f.StringVar(&flags.cursors, "cursors", "", "a `FOLDER` for how far uploads have come (default: in the user's cache folder)")
 	f.BoolVar(&flags.force, "force", false, "replace what is there")
 	return cmd
 }

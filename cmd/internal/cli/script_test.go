@@ -14,6 +14,8 @@ import (
 
 	"github.com/apache/arrow/go/v15/arrow/ipc"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/permafrost-ml/permafrost/sink/qdrant/qdranttest"
 )
 
 func TestMain(m *testing.M) {
@@ -31,6 +33,7 @@ func TestScripts(t *testing.T) {
 			columns, err := filepath.Abs(filepath.Join("..", "..", "..", "source", "testdata", "columns"))
 			env.Setenv("COLUMNS", columns) // a table as files of columns
 			env.Values[hubKey{}] = &scriptedHub{}
+			env.Values[qdrantServer{}] = qdranttest.New(t)
 			return err
 		},
 		Condition: func(cond string) (bool, error) {
@@ -48,6 +51,7 @@ func TestScripts(t *testing.T) {
 			"lines":  scriptLines,
 			"arrows": scriptArrows,
 			"flight": scriptFlight,
+			"qdrant": scriptQdrant,
 			"hub":    scriptHub,
 			"model":  scriptModel,
 		},
