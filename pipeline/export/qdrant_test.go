@@ -96,16 +96,15 @@ func TestToQdrantResumes(t *testing.T) {
 	for at := range requests {
 		for _, fault := range []qdranttest.Fault{qdranttest.Unavailable, qdranttest.LostReset} {
 			s, cursors := qdranttest.New(t), t.TempDir()
-			ok := s.Fault
-			s.Fault = func(n int, _ qdranttest.Request) qdranttest.Fault {
+			s.Fail(func(n int, _ qdranttest.Request) qdranttest.Fault {
 				return map[bool]qdranttest.Fault{true: fault}[n == at]
-			}
+			})
 			up := uploadOf(t, s, cursors)
 			if _, err := export.ToQdrant(t.Context(), c, opts, up); err == nil && at > 1 {
 				t.Fatalf("fault %d at request %d of %d was not noticed", fault, at, requests)
 			}
 			stored := int64(2 * max(at-2, 0)) // what was acknowledged
-			s.Fault = ok
+			s.Fail(nil)
 			res, err := export.ToQdrant(t.Context(), c, opts, up)
 			if err != nil || res.Resumed != stored {
 				t.Errorf("fault %d at request %d: %+v, want %d rows resumed (%v)", fault, at, res, stored, err)
@@ -127,10 +126,9 @@ func TestToQdrantResumes(t *testing.T) {
 		"emptied":  func(_ *qdranttest.Server, cursor string) { overwrite(t, cursor, "") },
 	} {
 		s, cursors := qdranttest.New(t), t.TempDir()
-		ok := s.Fault
-		s.Fault = func(n int, _ qdranttest.Request) qdranttest.Fault {
+		s.Fail(func(n int, _ qdranttest.Request) qdranttest.Fault {
 			return map[bool]qdranttest.Fault{true: qdranttest.Unavailable}[n == requests-1]
-		}
+		})
 		up := uploadOf(t, s, cursors)
 		if _, err := export.ToQdrant(t.Context(), c, opts, up); err == nil {
 			t.Fatal("the fault was not noticed")
@@ -139,7 +137,7 @@ func TestToQdrantResumes(t *testing.T) {
 		if len(found) != 1 {
 			t.Fatalf("the cursors are %q", found)
 		}
-		s.Fault = ok
+		s.Fail(nil)
 		change(s, found[0])
 		if res, err := export.ToQdrant(t.Context(), c, opts, up); err != nil || res.Resumed != 0 || !reflect.DeepEqual(s.Points(), whole.Points()) {
 			t.Errorf("%s: %+v, %v", name, res, err)

@@ -19,9 +19,9 @@
 // with "first_batch": 7 gives the same from batch 7 on. Nothing can be put.
 //
 // A batch is sent when the client has taken the one before: a slow client
-// holds back its own stream only. A stream holds a batch about four times: as
-// gathered, as an Arrow message, as a gRPC message, and what the connection
-// has buffered.
+// holds back its own stream only. A stream holds a batch up to five times: as
+// gathered, as an Arrow message whose buffer grows by doubling, as a gRPC
+// message, and what the connection has buffered.
 //
 // # Errors
 //

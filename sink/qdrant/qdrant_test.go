@@ -138,12 +138,12 @@ func TestUpload(t *testing.T) {
 			t.Run(fmt.Sprint(fault, "/", at), func(t *testing.T) {
 				t.Parallel()
 				s := qdranttest.New(t)
-				s.Fault = func(n int, _ qdranttest.Request) qdranttest.Fault {
+				s.Fail(func(n int, _ qdranttest.Request) qdranttest.Fault {
 					if n == at || n == at+1 && fault != qdranttest.LostTimeout {
 						return fault
 					}
 					return qdranttest.None
-				}
+				})
 				stored, err := upload(t, t.Context(), options(s), 25, 10)
 				if err != nil || stored != 25 {
 					t.Fatalf("%d rows are stored: %v", stored, err)
@@ -178,7 +178,7 @@ func record(t *testing.T, s *qdranttest.Server) {
 func TestBusy(t *testing.T) {
 	s := qdranttest.New(t)
 	var asked, came time.Time
-	s.Fault = func(n int, _ qdranttest.Request) qdranttest.Fault {
+	s.Fail(func(n int, _ qdranttest.Request) qdranttest.Fault {
 		if n == 3 {
 			asked = time.Now()
 			return qdranttest.Busy
@@ -187,7 +187,7 @@ func TestBusy(t *testing.T) {
 			came = time.Now()
 		}
 		return qdranttest.None
-	}
+	})
 	if _, err := upload(t, t.Context(), options(s), 25, 10); err != nil {
 		t.Fatal(err)
 	}
@@ -200,12 +200,12 @@ func TestBusy(t *testing.T) {
 // attempts that were allowed, and what was stored before is known.
 func TestGivesUp(t *testing.T) {
 	s := qdranttest.New(t)
-	s.Fault = func(n int, _ qdranttest.Request) qdranttest.Fault {
+	s.Fail(func(n int, _ qdranttest.Request) qdranttest.Fault {
 		if n >= 3 {
 			return qdranttest.Unavailable
 		}
 		return qdranttest.None
-	}
+	})
 	o := options(s)
 	o.Attempts = 4
 	stored, err := upload(t, t.Context(), o, 25, 10)
@@ -236,12 +236,12 @@ func TestCancelled(t *testing.T) {
 	s := qdranttest.New(t)
 	errStop := errors.New("stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	s.Fault = func(n int, _ qdranttest.Request) qdranttest.Fault {
+	s.Fail(func(n int, _ qdranttest.Request) qdranttest.Fault {
 		if n == 3 {
 			cancel(errStop)
 		}
 		return map[bool]qdranttest.Fault{true: qdranttest.Unavailable}[n >= 3]
-	}
+	})
 	o := options(s)
 	o.Wait = time.Hour
 	if stored, err := upload(t, ctx, o, 25, 10); !errors.Is(err, errStop) || stored != 10 {

@@ -23,12 +23,12 @@ func scriptQdrant(ts *testscript.TestScript, neg bool, args []string) {
 		fail, err := strconv.Atoi(args[2])
 		ts.Check(err)
 		s.Key = args[1]
-		s.Fault = func(n int, _ qdranttest.Request) qdranttest.Fault {
+		s.Fail(func(n int, _ qdranttest.Request) qdranttest.Fault {
 			if n == fail {
 				return qdranttest.Unavailable
 			}
 			return qdranttest.None
-		}
+		})
 		ts.Setenv("QDRANT", strings.TrimPrefix(s.URL, "http://"))
 	case len(args) == 3 && args[0] == "holds" && !neg:
 		if points, upserts := len(s.Points()), len(s.Upserts()); strconv.Itoa(points) != args[1] || strconv.Itoa(upserts) != args[2] {

@@ -80,7 +80,7 @@ TOKEN". With --tls-cert and --tls-key connections are encrypted.`,
 	f.StringVar(&flags.key, "tls-key", "", "a `FILE` with its private key, as PEM")
 	f.IntVar(&flags.connections, "max-connections", 64, "connections at once, `N`")
 	f.IntVar(&flags.streams, "max-streams", 16, "streams at once, `N`")
-	f.Int64Var(&flags.batchBytes, "max-batch-bytes", 64<<20, "refuse streams with batches of more than `N` bytes; a stream takes about four times as much memory as a batch")
+	f.Int64Var(&flags.batchBytes, "max-batch-bytes", 64<<20, "refuse streams with batches of more than `N` bytes; a stream takes up to five times as much memory as a batch")
 	return cmd
 }
 

@@ -51,11 +51,9 @@ type Server struct {
 	URL string
 	// Key is the key that requests must have, if any.
 	Key string
-	// Fault says what befalls request n, from 0. It is called for one request
-	// at a time.
-	Fault func(n int, r Request) Fault
 
 	mu         sync.Mutex
+	fault      func(n int, r Request) Fault
 	requests   []Request
 	collection string
 	size       int
@@ -66,11 +64,19 @@ type Server struct {
 
 // New starts a server that ends with the test.
 func New(t testing.TB) *Server {
-	s := &Server{Fault: func(int, Request) Fault { return None }}
+	s := &Server{}
 	h := httptest.NewServer(s)
 	t.Cleanup(h.Close)
 	s.URL = h.URL
 	return s
+}
+
+// Fail has fn say what befalls request n, from 0; it is called for one request
+// at a time. A nil fn is no faults any more.
+func (s *Server) Fail(fn func(n int, r Request) Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = fn
 }
 
 // Points returns what is stored, by id.
@@ -116,7 +122,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	req := Request{r.Method, r.URL.RequestURI(), body}
 	s.requests = append(s.requests, req)
-	fault := s.Fault(len(s.requests)-1, req)
+	fault := None
+	if s.fault != nil {
+		fault = s.fault(len(s.requests)-1, req)
+	}
 	status, result := 0, any(nil)
 	switch fault {
 	case Unavailable, Reset:
