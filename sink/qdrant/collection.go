@@ -18,6 +18,9 @@ func Distances() []string { return []string{"Cosine", "Dot", "Euclid", "Manhatta
 // ErrCollection is returned for a collection of other vectors.
 var ErrCollection = errors.New("the collection holds other vectors")
 
+// ErrOptions is returned for options that cannot be, before anything is sent.
+var ErrOptions = errors.New("cannot upload so")
+
 // Options say where points go, and how hard is tried.
 type Options struct {
 	// URL is the server's, such as http://127.0.0.1:6333.
@@ -102,7 +105,7 @@ type Collection struct {
 func Open(ctx context.Context, o Options) (*Collection, error) {
 	o, err := o.withDefaults()
 	if err != nil {
-		return nil, fmt.Errorf("qdrant: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	c := &Collection{opts: o, client: newClient(o), path: "/collections/" + url.PathEscape(o.Collection)}
 	there, err := c.check(ctx)

@@ -302,7 +302,7 @@ func TestOptions(t *testing.T) {
 		s := qdranttest.New(t)
 		o := options(s)
 		change(&o)
-		if _, err := qdrant.Open(t.Context(), o); err == nil || len(s.Requests()) > 0 {
+		if _, err := qdrant.Open(t.Context(), o); !errors.Is(err, qdrant.ErrOptions) || len(s.Requests()) > 0 {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -152,6 +152,8 @@ func classify(ctx context.Context, err error) failure {
 		return is("usage", exitUsage, "`pipeline help export` says what each format holds")
 	case errors.Is(err, flight.ErrOpen):
 		return is("usage", exitUsage, "--token-file asks clients for a token, --anyone serves without one")
+	case errors.Is(err, qdrant.ErrOptions):
+		return is("usage", exitUsage, "`pipeline help export` says how to upload")
 	case errors.Is(err, qdrant.ErrCollection):
 		return is("wrong_collection", exitFailed, "name another collection, or --distance as it has it")
 	case errors.As(err, &answer):

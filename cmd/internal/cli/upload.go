@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"strings"
@@ -32,6 +33,9 @@ func (a *app) upload(ctx context.Context, place string, flags exportFlags) error
 		return err
 	}
 	to.APIKey, to.Distance = os.Getenv(qdrantKey), flags.distance
+	if to.APIKey != "" && strings.HasPrefix(flags.to, "qdrant:") && !loopback(to.URL) {
+		a.logger(a.stderr).Warn("the server's key crosses the network in the clear", "hint", "qdrants:// connects with TLS")
+	}
 	c, err := openCache(ctx, place, flags.sets)
 	if err != nil {
 		return err
@@ -52,6 +56,16 @@ func (a *app) upload(ctx context.Context, place string, flags exportFlags) error
 	}
 	_, err = fmt.Fprintf(a.stdout, "%s: %s %s\n", flags.to, count(res.Rows), plural(res.Rows, "row", "rows"))
 	return err
+}
+
+// loopback reports whether a URL is of this machine.
+func loopback(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // destination reads qdrant://HOST:PORT/COLLECTION.
