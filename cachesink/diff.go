@@ -3,6 +3,7 @@ package cachesink
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -101,6 +102,10 @@ type SplitDiff struct {
 	// Differs are the fields in which the splits as a whole differ: kind,
 	// columns, encoders, what these read and how they are stored.
 	Differs []string `json:"differs"`
+	// Sources are the facts in which the sources differ that gave the two
+	// splits, "fact: a -> b", as far as both caches have noted them. They tell
+	// why rows differ, and are no part of Equal.
+	Sources []string `json:"sources"`
 	// Compared says that rows were compared: both splits are of one kind and
 	// have an encoder in common.
 	Compared bool  `json:"compared"`
@@ -148,7 +153,17 @@ type RowDiff struct {
 // each name that both have, every block checked against its checksum; damage is ErrCorrupt.
 // One encoder or split at a time, it takes at most about 64 bytes of memory
 // for each distinct object, or for each row, of either cache.
-func Diff(ctx context.Context, a, b *Cache, opts DiffOptions) (*CacheDiff, error) {
+func Diff(ctx context.Context, a, b *Cache, opts DiffOptions) (d *CacheDiff, err error) {
+	err = a.again(ctx, func(a *Cache) error {
+		return b.again(ctx, func(b *Cache) error {
+			d, err = diff(ctx, a, b, opts)
+			return err
+		})
+	})
+	return d, err
+}
+
+func diff(ctx context.Context, a, b *Cache, opts DiffOptions) (*CacheDiff, error) {
 	pairs := pairEncoders(a.manifest, b.manifest)
 	newest := [2]map[string]*Split{a.manifest.newest(), b.manifest.newest()}
 	var done, total int64
@@ -179,16 +194,45 @@ func Diff(ctx context.Context, a, b *Cache, opts DiffOptions) (*CacheDiff, error
 		d.Equal = d.Equal && ed.Equal()
 		d.Encoders = append(d.Encoders, *ed)
 	}
+	notesA, errA := a.Notes(ctx)
+	notesB, errB := b.Notes(ctx)
+	if err := errors.Join(errA, errB); err != nil {
+		return nil, err
+	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		sd, err := run.split(ctx, newest[0][name], newest[1][name])
+		sa, sb := newest[0][name], newest[1][name]
+		sd, err := run.split(ctx, sa, sb)
 		if err != nil {
 			return nil, fmt.Errorf("compare split %q: %w", name, err)
 		}
+		sd.Sources = diffSources(notesOf(notesA, sa), notesOf(notesB, sb))
 		sd.Name = name
 		d.Equal = d.Equal && sd.Equal()
 		d.Splits = append(d.Splits, *sd)
 	}
 	return d, nil
+}
+
+// notesOf are the notes of a split.
+func notesOf(notes []SourceNote, s *Split) []SourceNote {
+	return slices.DeleteFunc(slices.Clone(notes), func(n SourceNote) bool {
+		return s == nil || n.Split != s.Name || n.Fingerprint != s.Fingerprint
+	})
+}
+
+// diffSources compares the two notes that differ least: several sources may
+// have given the same rows.
+func diffSources(a, b []SourceNote) []string {
+	var best []string
+	found := false
+	for _, x := range a {
+		for _, y := range b {
+			if d := DiffFields(x.Facts, y.Facts); !found || len(d) < len(best) {
+				best, found = d, true
+			}
+		}
+	}
+	return append([]string{}, best...)
 }
 
 // bytes is the size of all shards; a nil encoder has none.
@@ -240,7 +284,7 @@ func (e *Encoder) Differs(other *Encoder) []string {
 	if e.DType != other.DType {
 		d = append(d, fmt.Sprintf("stored as: %s -> %s", e.DType, other.DType))
 	}
-	if e.Dim != other.Dim {
+	if e.Dim != other.Dim && e.Spec["dim"] == other.Spec["dim"] { // else it is said
 		d = append(d, "dimension: "+strconv.Itoa(e.Dim)+" -> "+strconv.Itoa(other.Dim))
 	}
 	if len(d) == 0 && e.Fingerprint != other.Fingerprint {

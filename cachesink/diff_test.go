@@ -360,3 +360,38 @@ func TestRowSetIsSmall(t *testing.T) {
 		t.Errorf("%.1f bytes a row", per)
 	}
 }
+
+// TestDiffOfSources tells from the notes of the splits why their rows differ:
+// of several sources of the same rows the nearest one counts.
+func TestDiffOfSources(t *testing.T) {
+	cache := func(rows int, facts ...map[string]string) *Cache {
+		s := setup{splits: map[string][]encode.Sample{"train": groups("a", rows, rows)}, mem: checked(t)}
+		c, _ := mustRun(t, s, Memory())
+		for i, f := range facts {
+			note := SourceNote{Split: "train", Fingerprint: c.Manifest().Splits[0].Fingerprint, Facts: f}
+			if i > 1 {
+				note.Fingerprint = hexSum(nil) // of rows that are not there any more
+			}
+			if err := c.Remember(t.Context(), hexSum([]byte{byte(i)}), note); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return c
+	}
+	fact := func(source, limit string) map[string]string {
+		return map[string]string{"source": source, "limit": limit}
+	}
+	a := cache(3, fact("x", "0"), fact("y", "3"))
+	for want, b := range map[string]*Cache{
+		"[]":                   cache(3, fact("z", "1"), fact("y", "3")),
+		"[limit: 3 -> 4]":      cache(4, fact("z", "1"), fact("y", "4"), fact("y", "3")),
+		"[source: x -> other]": cache(5, fact("other", "0")),
+	} {
+		if got := fmt.Sprint(mustDiff(t, a, b).Splits[0].Sources); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if got := mustDiff(t, a, cache(3)).Splits[0].Sources; got == nil || len(got) != 0 {
+		t.Errorf("without notes: %v", got)
+	}
+}

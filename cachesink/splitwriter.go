@@ -115,7 +115,7 @@ func (w *tableWriter) publish(ctx context.Context, folder string) ([]File, error
 func (w *tableWriter) each(ctx context.Context, fn func(arrow.Record) error) error {
 	for i, f := range w.files {
 		if w.named != nil {
-			if err := readFile(ctx, w.st, w.mem, w.named[i], fn); err != nil {
+			if err := readPlain(ctx, w.st, w.mem, w.named[i], fn); err != nil {
 				return err
 			}
 			continue
@@ -180,7 +180,9 @@ type splitWriter struct {
 	table   *tableWriter
 	inputs  *tableWriter // nil where every encoder is cached
 	posCols []posColumn
+	cached  []bool           // of the uses
 	objects map[string]int64 // distinct, by encoder
+	bytes   int64            // that the rows' values take in the files
 }
 
 // posColumn is a column of positions in the split's files.
@@ -203,6 +205,7 @@ func newSplitWriter(f *Fill, in *arrow.Schema, cols *sampleColumns) (*splitWrite
 		fields = append(fields,
 			arrow.Field{Name: EncoderColumn(u.encoder, u.side, RoleKey), Type: arrow.BinaryTypes.String},
 			arrow.Field{Name: EncoderColumn(u.encoder, u.side, RoleID), Type: IDType})
+		w.cached = append(w.cached, enc.Cached)
 		if enc.Cached {
 			w.posCols = append(w.posCols, posColumn{len(fields), u.encoder})
 			fields = append(fields, arrow.Field{Name: EncoderColumn(u.encoder, u.side, RolePos), Type: arrow.PrimitiveTypes.Int64})
@@ -276,6 +279,28 @@ func (w *splitWriter) write(ctx context.Context, rec arrow.Record, pos [][]int64
 	inputs := array.NewRecord(w.inputs.schema, ins, rec.NumRows())
 	defer inputs.Release()
 	return w.inputs.write(ctx, inputs)
+}
+
+// measure adds up what the rows take in the files, and returns it.
+func (w *splitWriter) measure(rec arrow.Record) int64 {
+	before := w.bytes
+	for _, i := range w.cols.plain {
+		w.bytes += valueBytes(rec.Column(i))
+	}
+	for _, u := range w.cols.uses {
+		w.bytes += valueBytes(rec.Column(u.key)) + valueBytes(rec.Column(u.id))
+	}
+	w.bytes += int64(len(w.posCols)) * rec.NumRows() * 8
+	if w.inputs == nil {
+		return w.bytes - before
+	}
+	w.bytes += rec.NumRows() * 8
+	for k, u := range w.cols.uses {
+		if !w.cached[k] {
+			w.bytes += valueBytes(rec.Column(u.input))
+		}
+	}
+	return w.bytes - before
 }
 
 // int64Array wraps a slice without copying.
@@ -358,19 +383,6 @@ func (w *splitWriter) abort() error {
 		err = errors.Join(err, w.inputs.abort())
 	}
 	return err
-}
-
-// sums returns the digests of the finished files.
-func (w *splitWriter) sums() (out []string) {
-	for _, t := range []*tableWriter{w.table, w.inputs} {
-		if t == nil {
-			continue
-		}
-		for _, f := range t.files {
-			out = append(out, sumDigest(f.done))
-		}
-	}
-	return out
 }
 
 // move writes the files anew with new positions.

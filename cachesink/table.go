@@ -15,6 +15,7 @@ type Table struct {
 	dim    int
 	dtype  DType
 	rows   int64
+	shards []Shard
 	chunks []chunk
 }
 
@@ -28,7 +29,7 @@ type chunk struct {
 // loadTable reads and checks all shards of an encoder, up to the given
 // number of rows.
 func (c *Cache) loadTable(ctx context.Context, e *Encoder) (*Table, error) {
-	t := &Table{dim: e.Dim, dtype: e.DType}
+	t := &Table{dim: e.Dim, dtype: e.DType, shards: e.Shards}
 	for _, s := range e.Shards {
 		err := readShard(ctx, c.st, c.mem, e, s.File, func(rec arrow.Record) error {
 			vecs, err := storedColumns(rec, e.DType, e.Dim)

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -88,7 +89,8 @@ type CacheConfig struct {
 	// NumWorkers is the number of instances of each encoder that work at
 	// once in the fill. Default: 0, one per core, or per stream on a GPU.
 	NumWorkers int
-	// SaveDir is the cache directory. Default: "", in memory, filled by each
+	// SaveDir is the cache directory, or another place that
+	// [cachesink.OpenStorage] takes. Default: "", in memory, filled by each
 	// process.
 	SaveDir string
 	// KeyExtractors name the objects. Default: the content.
@@ -132,6 +134,14 @@ type Config[Row any] struct {
 	KeepTypes map[string]string
 	// Limit takes only the first rows of each split. Default: 0, all.
 	Limit int64
+	// CheckSources reads the files of the dataset to learn whether they have
+	// changed, even where size, times and inode say that they have not.
+	// Default: false.
+	CheckSources bool
+	// IgnoreSpace starts a fill even if the storage says that it has too
+	// little room for it. Default: false; where less than 16 GiB are free, a
+	// fill then reads the rows once more before, to count what it will write.
+	IgnoreSpace bool
 	// OnError says what becomes of bad rows. Default: source.Fail.
 	OnError source.OnError
 	// Quarantine is the file that bad rows go to with source.Quarantine.
@@ -242,7 +252,7 @@ func (c Config[Row]) withDefaults() (Config[Row], error) {
 		bad("on_error %q is none of fail, skip, quarantine", c.OnError)
 	}
 	errs = append(errs, c.checkCache()...)
-	if c.Output != "" && c.Cache != nil && c.Cache.SaveDir != "" && overlap(c.Output, c.Cache.SaveDir) {
+	if c.Output != "" && c.Cache != nil && cachesink.Scheme(c.Cache.SaveDir) == "" && c.Cache.SaveDir != "" && overlap(c.Output, c.Cache.SaveDir) {
 		bad("output %s and save_dir %s must not lie in each other", c.Output, c.Cache.SaveDir)
 	}
 	if c.Head == nil {
@@ -313,6 +323,9 @@ func (c *Config[Row]) checkCache() (errs []error) {
 	bad := func(format string, args ...any) { errs = append(errs, configErr("cache: "+format, args...)) }
 	if _, err := cachesink.ParseCacheType(string(cc.CacheType)); err != nil {
 		bad("%w", err)
+	}
+	if err := cachesink.CheckPlace(cc.SaveDir); err != nil {
+		bad("save_dir: %w", err)
 	}
 	known := strings.Join(slices.Sorted(maps.Keys(c.Encoders)), ", ")
 	for _, name := range slices.Sorted(maps.Keys(cc.Mapping)) {
@@ -416,9 +429,9 @@ func (c *CacheConfig) keys() KeyExtractors {
 	return c.KeyExtractors
 }
 
-func (c *CacheConfig) storage() cachesink.Storage {
+func (c *CacheConfig) storage(ctx context.Context) (cachesink.Storage, error) {
 	if c == nil || c.SaveDir == "" {
-		return cachesink.Memory()
+		return cachesink.Memory(), nil
 	}
-	return cachesink.Dir(c.SaveDir)
+	return cachesink.OpenStorage(ctx, c.SaveDir)
 }

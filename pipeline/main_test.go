@@ -252,7 +252,7 @@ func contents[R any](t testing.TB, p *pipeline.Pipeline[R], split string) []stri
 }
 
 // everything is the contents of all splits under a config.
-func everything(t testing.TB, cfg pipeline.Config[row]) []string {
+func everything[R any](t testing.TB, cfg pipeline.Config[R]) []string {
 	t.Helper()
 	cfg.Train.Sequential = true
 	p := open(t, cfg)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/source"
 )
 
 // Pipeline is a validated configuration with what it has opened so far. Its
@@ -83,7 +84,11 @@ func (p *Pipeline[Row]) open(ctx context.Context) error {
 		return nil
 	}
 	if p.storage == nil {
-		p.storage = p.cfg.Cache.storage()
+		st, err := p.cfg.Cache.storage(ctx)
+		if err != nil {
+			return configErr("cache: save_dir: %w", err)
+		}
+		p.storage = st
 	}
 	c, err := cachesink.Open(ctx, p.storage, p.cfg.Allocator)
 	if err != nil {
@@ -131,6 +136,9 @@ func (p *Pipeline[Row]) encoders(ctx context.Context) ([]encoder, error) {
 // sourceKey returns the key and the facts of a split's source note: all that
 // decides its rows. The key is empty where something is not declared.
 func (p *Pipeline[Row]) sourceKey(ctx context.Context, split string, encoders []encoder) (key string, facts map[string]string, err error) {
+	if p.cfg.CheckSources {
+		ctx = source.CheckSources(ctx)
+	}
 	id, err := p.cfg.Splits[split].Identity(ctx)
 	if err != nil {
 		return "", nil, fmt.Errorf("identify split %q: %w", split, err)

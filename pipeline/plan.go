@@ -21,13 +21,17 @@ type Plan struct {
 	// ToConvert is the number of objects that are stored in float32 and will
 	// be converted, over all encoders.
 	ToConvert int64 `json:"to_convert"`
-	// BytesNow is the size of all that the cache holds; BytesAfter is about
-	// what it will be, not counting what compression saves; Free is what the disk has left, -1 where unknown.
-	BytesNow   int64                  `json:"bytes_now"`
-	BytesAfter int64                  `json:"bytes_after"`
-	Free       int64                  `json:"free"`
-	Encoders   map[string]EncoderPlan `json:"encoders"`
-	Splits     map[string]SplitPlan   `json:"splits"`
+	// BytesNow is the size of all that the cache holds. BytesAfter bounds
+	// what it will be: what compression will save is not counted.
+	BytesNow   int64 `json:"bytes_now"`
+	BytesAfter int64 `json:"bytes_after"`
+	// Free is what the disk has left, -1 where unknown, and Needs what of it a
+	// fill must find: all that it adds, and of each encoder a shard in the
+	// making.
+	Free     int64                  `json:"free"`
+	Needs    int64                  `json:"needs"`
+	Encoders map[string]EncoderPlan `json:"encoders"`
+	Splits   map[string]SplitPlan   `json:"splits"`
 }
 
 // EncoderPlan says where an encoder's embeddings are to be.
@@ -48,8 +52,15 @@ type EncoderPlan struct {
 
 // SplitPlan says what is to be done for a split.
 type SplitPlan struct {
-	Source   string                                 `json:"source"`
-	Stored   bool                                   `json:"stored"` // its rows need not be read
+	Source string `json:"source"`
+	Stored bool   `json:"stored"` // its rows need not be read
+	// Facts are what decides its rows: the identity of the source, how samples
+	// are made of them, what each encoder reads and how it is stored.
+	Facts map[string]string `json:"facts"`
+	// Differs says why its rows must be read: the facts in which the nearest
+	// fill of a split of this name differs, "fact: then -> now". It is empty
+	// where there was none.
+	Differs  []string                               `json:"differs,omitempty"`
 	Rows     int64                                  `json:"rows"`
 	Encoders map[string]cachesink.SplitEncoderStats `json:"encoders"`
 }
@@ -67,6 +78,22 @@ func (p *Pipeline[Row]) Plan(ctx context.Context) (*Plan, error) {
 		return nil, fmt.Errorf("plan: %w", ended(ctx, err))
 	}
 	return plan, nil
+}
+
+// Stored returns the splits that the cache has of what the dataset is now, as
+// far as that is known without reading its rows.
+func (p *Pipeline[Row]) Stored(ctx context.Context) ([]*cachesink.Split, error) {
+	_, plans, err := p.survey(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("find the stored splits: %w", ended(ctx, err))
+	}
+	var stored []*cachesink.Split
+	for _, sp := range plans {
+		if sp.stored != nil {
+			stored = append(stored, sp.stored)
+		}
+	}
+	return stored, nil
 }
 
 func (p *Pipeline[Row]) plan(ctx context.Context, encoders []encoder, plans []splitPlan) (*Plan, error) {
@@ -87,17 +114,27 @@ func (p *Pipeline[Row]) plan(ctx context.Context, encoders []encoder, plans []sp
 		if stored := m.Encoder(cachesink.EncoderFolder(e.name, e.use.Fingerprint, e.use.DType)); stored != nil {
 			ep.Stored = stored.Rows()
 		} else if pl.cached {
-			ep.Differs = differs(m, e)
+			ep.Differs = closest(m, e)
 		}
 		plan.Encoders[e.name] = ep
 	}
+	var notes []cachesink.SourceNote
+	if len(unread(plans)) > 0 {
+		var err error
+		if notes, err = p.cache.Notes(ctx); err != nil {
+			return nil, err
+		}
+	}
 	for _, sp := range plans {
-		s := SplitPlan{Source: p.cfg.Splits[sp.name].Name(), Encoders: map[string]cachesink.SplitEncoderStats{}}
+		s := SplitPlan{Source: p.cfg.Splits[sp.name].Name(), Facts: sp.facts, Encoders: map[string]cachesink.SplitEncoderStats{}}
 		if sp.stored != nil {
 			s.Stored, s.Rows = true, sp.stored.Rows
 			for _, se := range sp.stored.Encoders {
 				s.Encoders[se.Name] = cachesink.SplitEncoderStats{Objects: se.Objects, Hits: se.Objects}
 			}
+		}
+		if sp.stored == nil {
+			s.Differs = sp.differs(m, notes)
 		}
 		plan.Splits[sp.name] = s
 	}
@@ -107,13 +144,9 @@ func (p *Pipeline[Row]) plan(ctx context.Context, encoders []encoder, plans []sp
 		return plan, nil
 	}
 	plan.Covered = false
-	stats, err := p.dryRun(ctx, encoders, todo)
+	stats, size, err := p.dryRun(ctx, encoders, todo)
 	if err != nil {
 		return nil, err
-	}
-	shard := int64(cachesink.DefaultShardObjects)
-	if p.cfg.Cache != nil && p.cfg.Cache.ShardObjects > 0 {
-		shard = int64(p.cfg.Cache.ShardObjects)
 	}
 	for _, sp := range todo {
 		s := plan.Splits[sp.name]
@@ -124,36 +157,41 @@ func (p *Pipeline[Row]) plan(ctx context.Context, encoders []encoder, plans []sp
 			s.Encoders[e.name] = es
 			plan.ToEncode += es.ToEncode
 			plan.ToConvert += es.Converted
-			add := es.ToEncode + es.Converted
-			plan.BytesAfter += add*int64(e.use.DType.RowBytes(e.use.Dim)) + st.Rows*splitRowBytes
-			plan.BytesAfter += fileBytes * ((add + shard - 1) / shard)
 		}
-		plan.BytesAfter += fileBytes
 		plan.Splits[sp.name] = s
 	}
+	plan.BytesAfter += size.Files
+	plan.Needs = size.Need
 	return plan, nil
 }
 
-// What about a split's row takes for one encoder (key, id and position), and
-// a file beside its rows.
-const (
-	splitRowBytes = 112
-	fileBytes     = 3000
-)
-
-// differs compares an encoder with the stored one of its name that has the
-// most fields in common.
-func differs(m *cachesink.Manifest, e encoder) []string {
+// closest says how an encoder differs from the stored one of its name that
+// has the most fields in common; nil where there is none.
+func closest(m *cachesink.Manifest, e encoder) []string {
+	want := &cachesink.Encoder{Fingerprint: e.use.Fingerprint, Spec: e.use.Spec, Dim: e.use.Dim, DType: e.use.DType}
 	var best []string
-	for _, stored := range m.Encoders {
-		if stored.Name != e.name {
+	for i := range m.Encoders {
+		if m.Encoders[i].Name != e.name {
 			continue
 		}
-		d := cachesink.DiffFields(stored.Spec, e.use.Spec)
-		if stored.DType != e.use.DType {
-			d = append(d, fmt.Sprintf("stored as: %s -> %s", stored.DType, e.use.DType))
+		if d := m.Encoders[i].Differs(want); best == nil || len(d) < len(best) {
+			best = d
 		}
-		if best == nil || len(d) < len(best) {
+	}
+	return best
+}
+
+// differs says why a split must be read.
+func (sp *splitPlan) differs(m *cachesink.Manifest, notes []cachesink.SourceNote) []string {
+	if sp.why != "" {
+		return []string{sp.why}
+	}
+	var best []string
+	for _, n := range notes {
+		if n.Split != sp.name || m.Split(n.Split, n.Fingerprint) == nil {
+			continue
+		}
+		if d := cachesink.DiffFields(n.Facts, sp.facts); best == nil || len(d) < len(best) {
 			best = d
 		}
 	}
@@ -161,18 +199,18 @@ func differs(m *cachesink.Manifest, e encoder) []string {
 }
 
 // dryRun reads splits and counts what their fill would encode.
-func (p *Pipeline[Row]) dryRun(ctx context.Context, encoders []encoder, plans []splitPlan) (none cachesink.FillStats, err error) {
+func (p *Pipeline[Row]) dryRun(ctx context.Context, encoders []encoder, plans []splitPlan) (none cachesink.FillStats, size cachesink.FillSize, err error) {
 	policy := source.Fail
 	if p.cfg.leavesOut() {
 		policy = source.Skip // a dry run writes no quarantine
 	}
 	guard, err := source.NewGuard(policy, "")
 	if err != nil {
-		return none, err
+		return none, size, err
 	}
 	f, err := p.cache.Fill(ctx, p.fillOptions(encoders, true))
 	if err != nil {
-		return none, err
+		return none, size, err
 	}
 	defer f.Abort()
 	g, _ := stage.NewGroup(ctx)
@@ -181,17 +219,35 @@ func (p *Pipeline[Row]) dryRun(ctx context.Context, encoders []encoder, plans []
 	for _, sp := range plans {
 		sp.leftOut.Store(0) // a fill counts again
 	}
-	return f.Stats(), err
+	if err != nil {
+		return none, size, err
+	}
+	size, err = f.Size(ctx)
+	return f.Stats(), size, err
 }
 
-// refuse ends a fill that must not encode and would.
+// countBelow is the free space, in bytes, with less of which a fill counts
+// first what it will write. Counting reads the rows once more, which takes a
+// third of the time of a fill by the fastest encoder. Where there is more, a
+// fill that does not fit is refused at the first shard that does not.
+const countBelow = 16 << 30
+
+// refuse ends a fill that must not encode and would, or that has no room.
 func (p *Pipeline[Row]) refuse(ctx context.Context, encoders []encoder, plans []splitPlan) error {
+	free := p.cache.Free(ctx)
+	tight := !p.cfg.IgnoreSpace && free >= 0 && free < countBelow
+	if !p.cfg.NoEncode && (!tight || len(unread(plans)) == 0) {
+		return nil
+	}
 	plan, err := p.plan(ctx, encoders, plans)
 	if err != nil {
 		return fmt.Errorf("plan: %w", err)
 	}
-	if plan.ToEncode > 0 {
+	if p.cfg.NoEncode && plan.ToEncode > 0 {
 		return fmt.Errorf("%w: %d objects would be encoded into %s", ErrWouldEncode, plan.ToEncode, plan.Dir)
+	}
+	if tight && plan.Needs > free {
+		return &cachesink.SpaceError{Place: plan.Dir, Need: plan.Needs, Free: free}
 	}
 	return nil
 }

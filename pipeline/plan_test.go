@@ -95,6 +95,10 @@ func TestPlanShowsWhatDiffers(t *testing.T) {
 	if got := p.Encoders["enc"].Differs; !slices.Equal(got, []string{"batch_size: (none) -> 8", "salt: a -> b"}) {
 		t.Errorf("differs %q", got)
 	}
+	m.dim, m.salt, m.variant = 7, "a", false
+	if got := plan(t, cfg).Encoders["enc"].Differs; !slices.Equal(got, []string{"dim: 6 -> 7"}) {
+		t.Errorf("another dimension differs in %q", got)
+	}
 	if o := p.Encoders["other"]; o.Differs != nil || o.CacheType != cachesink.None || o.Fields["salt"] != "a" {
 		t.Errorf("%+v", o)
 	}

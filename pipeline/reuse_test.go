@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +100,7 @@ cache: {save_dir: cache, key_extractors: "prefix:text:8"}
 func TestGoWithoutVersion(t *testing.T) {
 	cfg := config(t, t.TempDir())
 	cfg.Version = ""
+	cfg.IgnoreSpace = true // or a nearly full disk has the rows counted first
 	fill(t, cfg)
 	if r := fill(t, sealEncoders(cfg)); r.Encoded != 0 || r.Reused != 160 {
 		t.Errorf("the second fill: %+v", r)
@@ -301,4 +303,24 @@ func TestTouchedFile(t *testing.T) {
 	}
 	cfg.Splits = pipeline.Splits[row]{"train": source.JSONL[row](moved)}
 	fill(t, seal(cfg))
+}
+
+// TestAppend: of 1 % more rows exactly the new texts are encoded, once,
+// wherever they are put and however often they come.
+func TestAppend(t *testing.T) {
+	cfg := config(t, t.TempDir())
+	cfg.Sample = groupOf
+	cfg.Splits = pipeline.Splits[row]{"train": source.Slice(rows(1000, ""))}
+	fill(t, cfg)
+	before := rows(1000, "")
+	m := newModel("a")
+	cfg.Encoders["enc"] = m
+	fresh := rows(10, "new")
+	cfg.Splits["train"] = source.Slice(slices.Concat(fresh[:3], before[:400], fresh[3:7], before[400:], fresh))
+	if r := fill(t, cfg); r.Encoded != 10 || r.Reused != 1000 || m.objects.Load() != 10 {
+		t.Errorf("encoded %d, reused %d, the encoder saw %d", r.Encoded, r.Reused, m.objects.Load())
+	}
+	other := cfg
+	other.Cache = &pipeline.CacheConfig{}
+	sameLines(t, "with new rows", everything(t, seal(cfg)), everything(t, other))
 }

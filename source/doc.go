@@ -37,6 +37,7 @@
 // it is the one of yesterday. What is remembered counts only if size, inode,
 // device and both times of the file are the same, and if the file was at rest
 // for longer than a file system's clock is coarse (2 s) when it was hashed.
+// Where times can lie, [CheckSources] has the bytes read.
 //
 // [Replay] is the other way round: it gives the epochs of a filled [Table] as
 // Arrow record batches, in an order ([Permutation]) that is computed from seed

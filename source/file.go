@@ -27,7 +27,8 @@ type FileOptions struct {
 	// an image), in bytes, and with it the memory a pass needs. Default 64 MiB.
 	MaxLine int
 	// CheckSources reads the files whenever the identity is asked for, whatever
-	// is remembered of them. Default false.
+	// is remembered of them; so does a context of the function [CheckSources].
+	// Default false.
 	CheckSources bool
 	// HintDir is the folder in which digests of files are remembered. Default
 	// permafrost/identity in [os.UserCacheDir].

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -13,6 +14,20 @@ import (
 // written again within one step and keep its times, so that times younger than
 // a step when the file was read say nothing about its content.
 const clockGrain = 2 * time.Second
+
+type checkSources struct{}
+
+// CheckSources returns a context under which every Identity reads its files,
+// as if [FileOptions.CheckSources] were set: for sources that somebody else
+// has made or wrapped.
+func CheckSources(ctx context.Context) context.Context {
+	return context.WithValue(ctx, checkSources{}, true)
+}
+
+// reads reports whether files are read whatever is remembered of them.
+func (o FileOptions) reads(ctx context.Context) bool {
+	return o.CheckSources || ctx.Value(checkSources{}) != nil
+}
 
 // fileState is all that a file system says of a file without reading it. Times
 // are in nanoseconds since 1970.

@@ -70,7 +70,7 @@ func (o FileOptions) fileDigest(ctx context.Context, path string) (string, error
 		return "", nil
 	}
 	hints := o.hints(path)
-	if digest, ok := hints.recall(info); ok && !o.CheckSources {
+	if digest, ok := hints.recall(info); ok && !o.reads(ctx) {
 		return digest, nil
 	}
 	for range attempts {

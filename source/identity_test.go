@@ -131,6 +131,19 @@ func TestIdentityHints(t *testing.T) {
 		t.Error("CheckSources believes a hint")
 	}
 	put(forged)
+	for name, src := range map[string]source.Source[question]{
+		"a file": s, "a limit": source.Limit(s, 1), "a concatenation": source.Concat(s, s),
+	} {
+		put(forged)
+		believed, err := src.Identity(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := src.Identity(source.CheckSources(t.Context())); err != nil || got == believed {
+			t.Errorf("%s: a context to check sources believes a hint: %v", name, err)
+		}
+	}
+	put(forged)
 	if identity(t, source.JSONL[question](path).With(source.FileOptions{HintDir: dir, NoHints: true})) != id {
 		t.Error("NoHints believes a hint")
 	}

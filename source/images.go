@@ -117,7 +117,7 @@ func (s *ImagesSource[T]) Identity(ctx context.Context) (string, error) {
 			return "", err
 		}
 		hints := s.opts.hints(s.root)
-		if digest, ok := hints.recallState(before.state); ok && before.known && !s.opts.CheckSources {
+		if digest, ok := hints.recallState(before.state); ok && before.known && !s.opts.reads(ctx) {
 			return s.identityOf(digest), nil
 		}
 		begin := time.Now()

@@ -67,7 +67,8 @@ error. With --json a command prints exactly one JSON document.`,
 	root.MarkFlagsMutuallyExclusive("verbose", "quiet")
 	root.AddCommand(
 		a.initCommand(), a.runCommand(), a.planCommand(), a.fillCommand(), a.trainCommand(),
-		a.encodeCommand(), a.inspectCommand(), a.verifyCommand(), a.diffCommand(), a.exportCommand(), a.serveCommand(), a.tuneCommand(),
+		a.encodeCommand(), a.inspectCommand(), a.verifyCommand(), a.repairCommand(), a.gcCommand(), a.diffCommand(),
+		a.exportCommand(), a.serveCommand(), a.tuneCommand(),
 		a.modelCommand(), a.versionCommand(),
 	)
 	a.watch(root)
@@ -142,6 +143,8 @@ type configFlags struct {
 	sets    []string
 	limit   int64
 	onError string
+	check   bool
+	space   bool
 }
 
 func (f *configFlags) add(cmd *cobra.Command) {
@@ -149,6 +152,17 @@ func (f *configFlags) add(cmd *cobra.Command) {
 	fs.StringArrayVar(&f.sets, "set", nil, "override a value of the config, such as `a.b=c`; may be repeated")
 	fs.Int64Var(&f.limit, "limit", 0, "take only the first `N` rows of each split")
 	fs.StringVar(&f.onError, "on-error", "", "what becomes of bad rows, a `POLICY`: fail, skip or quarantine (default: as the config says)")
+}
+
+// addSources adds the flag of commands that ask whether the dataset has
+// changed.
+func (f *configFlags) addSources(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.check, "check-sources", false, "read the dataset's files even if size, times and inode are those of the last time")
+}
+
+// addSpace adds the flag of commands that write to the cache.
+func (f *configFlags) addSpace(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.space, "ignore-space", false, "fill even if the storage says that it has too little room")
 }
 
 // load reads a config and applies the flags.
@@ -164,6 +178,7 @@ func (f *configFlags) load(cmd *cobra.Command, path string) (config, error) {
 	if err != nil {
 		return cfg, err
 	}
+	cfg.CheckSources, cfg.IgnoreSpace = f.check, f.space
 	if f.limit > 0 {
 		cfg.Limit = f.limit
 	}

@@ -182,6 +182,9 @@ func (a *app) printSplitDiffs(splits []cachesink.SplitDiff) error {
 		for _, d := range s.Differs {
 			more = append(more, fmt.Sprintf("%s differs: %s", s.Name, d))
 		}
+		for _, d := range s.Sources {
+			more = append(more, fmt.Sprintf("%s source: %s", s.Name, shortHashes(d)))
+		}
 		for _, r := range s.Changed.First {
 			what := line(strings.Join(r.Differs, ", "), 120)
 			more = append(more, fmt.Sprintf("%s ~ row %d, now %d (%s): %s", s.Name, r.A.Row, r.B.Row, rowKeys(r.B), what))

@@ -83,7 +83,14 @@ type failure struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 	Hint    string `json:"hint"`
+	Space   *room  `json:"space,omitempty"` // of a fill for which there is none
 	exit    int
+}
+
+// room is what a fill needs and has, in bytes.
+type room struct {
+	Needed int64 `json:"needed"`
+	Free   int64 `json:"free"`
 }
 
 // classify finds the code, the exit code and the hint of an error.
@@ -95,6 +102,7 @@ func classify(ctx context.Context, err error) failure {
 	}
 	var usage *usageError
 	var row *source.RowError
+	var space *cachesink.SpaceError
 	var sig *signalError
 	var answer *qdrant.Error
 	switch {
@@ -107,10 +115,16 @@ func classify(ctx context.Context, err error) failure {
 			code = "terminated"
 		}
 		return is(code, exitSignal+int(sig.signal), "run the same command again to go on")
+	case errors.As(err, &space):
+		f.Message = fmt.Sprintf("%s: the fill needs %s in %s, %s are free", cachesink.ErrNoSpace, size(space.Need), space.Place, size(space.Free))
+		f.Space = &room{space.Need, space.Free}
+		return is("no_space", exitNoSpace, "make room, take fewer rows with --limit, or fill all the same with --ignore-space; what is committed is safe")
 	case noSpace(err):
 		return is("no_space", exitNoSpace, "what is committed is safe; make room and run the same command again")
 	case errors.Is(err, pipeline.ErrGPUUnavailable):
 		return is("gpu_unavailable", exitConfig, "cache_type: auto")
+	case errors.Is(err, cachesink.ErrScheme):
+		return is("no_storage", exitConfig, "")
 	case errors.Is(err, pipeline.ErrConfig):
 		if errors.Is(err, fs.ErrNotExist) {
 			return is("invalid_config", exitConfig, "`pipeline init DATA` prints a config to start from")
@@ -119,7 +133,7 @@ func classify(ctx context.Context, err error) failure {
 	case errors.Is(err, pipeline.ErrWouldEncode):
 		return is("would_encode", exitWouldEncode, "`pipeline fill CONFIG` encodes what is missing")
 	case errors.Is(err, cachesink.ErrCorrupt):
-		return is("corrupt", exitCorrupt, "`pipeline verify` lists the damaged files: restore them, or remove the cache folder and fill it again")
+		return is("corrupt", exitCorrupt, "`pipeline verify` lists the damaged files, `pipeline repair CONFIG` makes them anew")
 	case errors.Is(err, cachesink.ErrForeign):
 		return is("foreign_cache", exitCorrupt, "name a cache, an empty folder or a new one as cache.save_dir")
 	case errors.Is(err, models.ErrCorrupt):

@@ -31,6 +31,8 @@ commits. A fill that was killed is taken up where it stopped.`,
 		},
 	}
 	flags.add(cmd)
+	flags.addSources(cmd)
+	flags.addSpace(cmd)
 	cmd.Flags().BoolVar(&noEncode, "no-encode", false, "fail with exit code 4 instead of encoding anything")
 	return cmd
 }

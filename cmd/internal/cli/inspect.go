@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ type inspectFlags struct {
 	sets   []string
 	files  bool
 	schema bool
+	prints bool
 	rows   int
 	split  string
 
@@ -33,7 +35,9 @@ func (a *app) inspectCommand() *cobra.Command {
 Shows the generation, encoders and splits of a cache from its manifest alone.
 --files prints the names of the data files that count, one a line, without their
 checksums: what else lies in the folders does not. --schema prints the columns
-of each folder with their Arrow types. --rows N prints the first rows of a split, with the lengths
+of each folder with their Arrow types. --fingerprints prints the fields behind
+the fingerprint of each encoder, and the facts of the sources that gave a split
+its rows. --rows N prints the first rows of a split, with the lengths
 of their embeddings in place of the embeddings.
 
 --key KEY finds the objects that a key extractor called KEY, in the newest split
@@ -66,13 +70,14 @@ ends with exit code 1.`,
 	f.StringArrayVar(&flags.sets, "set", nil, "override a value of the config, such as `a.b=c`; may be repeated")
 	f.BoolVar(&flags.files, "files", false, "print the names of the files that count")
 	f.BoolVar(&flags.schema, "schema", false, "print the columns of the files, with their Arrow types")
+	f.BoolVar(&flags.prints, "fingerprints", false, "print the fingerprints, with all that is behind them")
 	f.IntVar(&flags.rows, "rows", 0, "print the first `N` rows of a split")
 	f.StringVar(&flags.split, "split", "", "the `SPLIT` of --rows or --key: its name or folder (default: the first; for --key all)")
 	f.StringVar(&flags.key, "key", "", "find what has this `KEY`")
 	f.StringVar(&flags.encoder, "encoder", "", "look only at the keys of `ENCODER` (default: all)")
 	f.IntVar(&flags.values, "values", 8, "with --key, print the first `N` values of an embedding")
-	cmd.MarkFlagsMutuallyExclusive("files", "schema", "rows")
-	cmd.MarkFlagsMutuallyExclusive("files", "schema", "key")
+	cmd.MarkFlagsMutuallyExclusive("files", "schema", "fingerprints", "rows")
+	cmd.MarkFlagsMutuallyExclusive("files", "schema", "fingerprints", "key")
 	return cmd
 }
 
@@ -114,9 +119,15 @@ type inspectSplit struct {
 	Files       int                      `json:"files"`
 	Bytes       int64                    `json:"bytes"`
 	Encoders    []cachesink.SplitEncoder `json:"encoders"`
+	// Sources are the facts of the sources that gave its rows.
+	Sources []map[string]string `json:"sources"`
 }
 
-func newInspectDoc(c *cachesink.Cache) *inspectDoc {
+func newInspectDoc(ctx context.Context, c *cachesink.Cache) (*inspectDoc, error) {
+	notes, err := c.Notes(ctx)
+	if err != nil {
+		return nil, err
+	}
 	m := c.Manifest()
 	d := &inspectDoc{
 		SchemaVersion: schemaVersion, Dir: c.Storage().String(), Format: m.Format, Generation: m.Generation, Bytes: m.Bytes(),
@@ -137,12 +148,19 @@ func newInspectDoc(c *cachesink.Cache) *inspectDoc {
 		d.Encoders = append(d.Encoders, ie)
 	}
 	for _, s := range m.Splits {
+		sources := []map[string]string{}
+		for _, n := range notes {
+			if n.Split == s.Name && n.Fingerprint == s.Fingerprint {
+				sources = append(sources, n.Facts)
+			}
+		}
 		d.Splits = append(d.Splits, inspectSplit{
 			Name: s.Name, Fingerprint: s.Fingerprint, Folder: s.Folder, Kind: s.Kind, Rows: s.Rows,
 			Files: len(s.Files) + len(s.Inputs), Bytes: s.Bytes(), Encoders: s.Encoders,
+			Sources: sources,
 		})
 	}
-	return d
+	return d, nil
 }
 
 func (a *app) inspect(ctx context.Context, place string, flags inspectFlags) error {
@@ -150,7 +168,10 @@ func (a *app) inspect(ctx context.Context, place string, flags inspectFlags) err
 	if err != nil {
 		return err
 	}
-	doc := newInspectDoc(c)
+	doc, err := newInspectDoc(ctx, c)
+	if err != nil {
+		return err
+	}
 	if flags.files {
 		doc.Files = c.Manifest().Files()
 	}
@@ -182,6 +203,8 @@ func (a *app) inspect(ctx context.Context, place string, flags inspectFlags) err
 			}
 		}
 		return nil
+	case flags.prints:
+		return a.printFingerprints(doc)
 	case flags.schema:
 		return a.printSchemas(doc.Schemas)
 	case flags.hasKey:
@@ -213,6 +236,27 @@ func (a *app) printInspect(d *inspectDoc) error {
 			used = append(used, fmt.Sprintf("%s (%s objects, reads %s)", path.Base(e.Folder), count(e.Objects), e.Input))
 		}
 		rows = append(rows, []string{s.Name, string(s.Kind), count(s.Rows), count(int64(s.Files)), size(s.Bytes), s.Folder, strings.Join(used, ", ")})
+	}
+	return table(a.stdout, rows)
+}
+
+// printFingerprints prints what decides the embeddings and the rows.
+func (a *app) printFingerprints(d *inspectDoc) error {
+	var rows [][]string
+	add := func(what, name, fingerprint string, fields map[string]string) {
+		rows = append(rows, []string{what, name, fingerprint})
+		for _, k := range slices.Sorted(maps.Keys(fields)) {
+			rows = append(rows, []string{"", k, fields[k]})
+		}
+	}
+	for _, e := range d.Encoders {
+		add("encoder", e.Name, e.Fingerprint, e.Spec)
+	}
+	for _, s := range d.Splits {
+		add("split", s.Name, s.Fingerprint, nil)
+		for _, facts := range s.Sources {
+			add("source", s.Name, facts["source"], facts)
+		}
 	}
 	return table(a.stdout, rows)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -19,8 +20,10 @@ func (a *app) planCommand() *cobra.Command {
 		Short: "Show what a fill would encode, and change nothing",
 		Long: help(`
 Counts what the cache holds of the dataset and what would be encoded, says where
-each encoder's embeddings are kept and why, and which fields of an encoder
-differ from the one that is stored. It opens no encoder and writes nothing.`,
+each encoder's embeddings are kept and why, which fields of an encoder differ
+from the one that is stored, and why a split must be read: what has changed
+since the nearest fill of it. The size after a fill is a bound: what compression
+will save is not known. It opens no encoder and writes nothing.`,
 			exitConfig, exitCorrupt),
 		Example: "  pipeline plan config.yaml\n  pipeline plan config.yaml --json",
 		Args:    oneArg("a config file"),
@@ -33,6 +36,7 @@ differ from the one that is stored. It opens no encoder and writes nothing.`,
 		},
 	}
 	flags.add(cmd)
+	flags.addSources(cmd)
 	return cmd
 }
 
@@ -75,8 +79,16 @@ func planSummary(p *pipeline.Plan) [][]string {
 	return [][]string{
 		{"cache", p.Dir},
 		{"to encode", todo},
-		{"size", fmt.Sprintf("%s now, about %s after, %s free", size(p.BytesNow), size(p.BytesAfter), size(p.Free))},
+		{"size", planSize(p)},
 	}
+}
+
+func planSize(p *pipeline.Plan) string {
+	s := fmt.Sprintf("%s now, at most %s after, %s free", size(p.BytesNow), size(p.BytesAfter), size(p.Free))
+	if p.Free >= 0 && p.Needs > p.Free {
+		s += fmt.Sprintf("; a fill needs %s and is refused", size(p.Needs))
+	}
+	return s
 }
 
 func planEncoders(p *pipeline.Plan) [][]string {
@@ -93,6 +105,13 @@ func planEncoders(p *pipeline.Plan) [][]string {
 		}
 	}
 	return rows
+}
+
+// hashes are fingerprints and digests, of which a table shows the beginning.
+var hashes = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
+
+func shortHashes(s string) string {
+	return hashes.ReplaceAllStringFunc(s, func(h string) string { return h[:12] })
 }
 
 func planSplits(p *pipeline.Plan) [][]string {
@@ -112,6 +131,9 @@ func planSplits(p *pipeline.Plan) [][]string {
 			}
 			rows = append(rows, append(first, enc, count(e.Objects), hits, count(e.ToEncode), from))
 			first, from = []string{"", ""}, ""
+		}
+		for _, d := range s.Differs {
+			rows = append(rows, []string{"", "", "", "", "", "differs", shortHashes(d)})
 		}
 	}
 	return rows

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -37,8 +39,11 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond == "root" {
+			switch cond {
+			case "root":
 				return os.Geteuid() == 0, nil
+			case "mount": // whether a namespace of its own can have mounts
+				return runtime.GOOS == "linux" && exec.Command("unshare", "-m", "mount", "-t", "tmpfs", "none", "/mnt").Run() == nil, nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
@@ -110,7 +115,7 @@ func scriptFlip(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // scriptAwait waits until a pattern matches a file, of a size if one is
-// given: await PATTERN [SIZE].
+// given, or of +SIZE at least: await PATTERN [SIZE].
 func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		found, _ := filepath.Glob(ts.MkAbs(args[0]))
@@ -118,7 +123,14 @@ func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
 			return
 		}
 		for _, name := range found {
-			if info, err := os.Stat(name); err == nil && strconv.FormatInt(info.Size(), 10) == args[1] {
+			info, err := os.Stat(name)
+			if err != nil {
+				continue
+			}
+			least, atLeast := strings.CutPrefix(args[1], "+")
+			size, err := strconv.ParseInt(least, 10, 64)
+			ts.Check(err)
+			if info.Size() == size || atLeast && info.Size() > size {
 				return
 			}
 		}

@@ -1,0 +1,6 @@
+package pipeline
+
+import "github.com/permafrost-ml/permafrost/cachesink"
+
+// SetStorage has a pipeline that opened nothing yet keep its cache elsewhere.
+func SetStorage[Row any](p *Pipeline[Row], st cachesink.Storage) { p.storage = st }

@@ -1,0 +1,186 @@
+package pipeline_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/permafrost-ml/permafrost/cachesink"
+	"github.com/permafrost-ml/permafrost/pipeline"
+	"github.com/permafrost-ml/permafrost/source"
+)
+
+// TestCheckSources: an edit of the same size with the same times, which only
+// the bytes tell, is caught where they are asked for.
+func TestCheckSources(t *testing.T) {
+	if runtime.GOOS != "linux" && runtime.GOOS != "darwin" {
+		t.Skip("there are no hints on this system")
+	}
+	t.Parallel()
+	dir, hints := t.TempDir(), t.TempDir()
+	file := jsonl(t, filepath.Join(dir, "train.jsonl"), rows(20, ""))
+	edited := rows(20, "")
+	edited[7].Q = strings.Replace(edited[7].Q, "case 7", "case 8", 1)
+	info := func() os.FileInfo {
+		i, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i
+	}
+	before := info()
+	cfg := config(t, t.TempDir())
+	cfg.Splits = pipeline.Splits[row]{"train": source.JSONL[row](file).With(source.FileOptions{HintDir: hints})}
+	fill(t, cfg)
+	old := plan(t, cfg).Splits["train"].Facts["source"]
+
+	// The edit is written over the file itself: its inode stays, and with the
+	// times set back only the time of change can tell, which a filesystem need
+	// not have. What is remembered of the file is made to say that nothing can.
+	jsonl(t, file, edited)
+	if err := os.Chtimes(file, before.ModTime(), before.ModTime()); err != nil {
+		t.Fatal(err)
+	}
+	if now := info(); now.Size() != before.Size() || !now.ModTime().Equal(before.ModTime()) || !os.SameFile(now, before) {
+		t.Fatal("the edit shows")
+	}
+	time.Sleep(2200 * time.Millisecond) // longer than a clock's grain
+	edit := plan(t, cfg).Splits["train"].Facts["source"]
+	if edit == old {
+		t.Error("an edit that shows in the time of change goes unnoticed")
+	}
+	conceal := func() {
+		found, err := filepath.Glob(filepath.Join(hints, "*.json"))
+		if err != nil || len(found) != 1 {
+			t.Fatalf("hints %v, %v", found, err)
+		}
+		text := string(read(t, found[0]))
+		at := strings.Index(text, `"digest":"`) + len(`"digest":"`)
+		write(t, found[0], text[:at]+digestOf(t, rows(20, ""))+text[at+64:])
+	}
+	conceal()
+	if r := fill(t, seal(cfg)); r.Encoded != 0 {
+		t.Errorf("%d objects were encoded for an edit that nothing shows", r.Encoded)
+	}
+	cfg.CheckSources = true
+	got := plan(t, cfg).Splits["train"]
+	if want := "source: " + old + " -> " + edit; got.Stored || len(got.Differs) != 1 || got.Differs[0] != want {
+		t.Errorf("with the sources checked, the plan is %+v, want %s", got, want)
+	}
+	conceal()
+	if r := fill(t, cfg); r.Encoded != 1 {
+		t.Errorf("%d objects were encoded for one edit", r.Encoded)
+	}
+	fill(t, seal(cfg))
+	fresh := cfg
+	fresh.Cache = &pipeline.CacheConfig{}
+	sameLines(t, "with the sources checked", everything(t, cfg), everything(t, fresh))
+}
+
+// digestOf is the digest of a file of rows.
+func digestOf(t *testing.T, rs []row) string {
+	d := sha256.Sum256(read(t, jsonl(t, filepath.Join(t.TempDir(), "rows.jsonl"), rs)))
+	return hex.EncodeToString(d[:])
+}
+
+// roomy is a storage that says how much is free.
+type roomy struct {
+	cachesink.Storage
+	free *int64
+}
+
+func (r roomy) Free(context.Context) int64 { return *r.free }
+
+// TestNoRoom: a fill that cannot fit opens no encoder and writes nothing.
+func TestNoRoom(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cache")
+	cfg := config(t, dir)
+	room := int64(1000)
+	try := func(cfg pipeline.Config[row]) error {
+		p := open(t, cfg)
+		pipeline.SetStorage(p, roomy{cachesink.Dir(dir), &room})
+		_, err := p.Fill(t.Context())
+		return err
+	}
+	needs := func(room int64) *pipeline.Plan {
+		p := open(t, sealEncoders(cfg))
+		pipeline.SetStorage(p, roomy{cachesink.Dir(dir), &room})
+		plan, err := p.Plan(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return plan
+	}
+	var space *cachesink.SpaceError
+	err := try(sealEncoders(cfg))
+	if !errors.Is(err, cachesink.ErrNoSpace) || !errors.As(err, &space) || space.Free != room {
+		t.Fatalf("got %v", err)
+	}
+	got := needs(room)
+	if got.Needs != space.Need || got.Free != room || got.Needs <= got.BytesAfter {
+		t.Errorf("the plan says %+v, the fill %+v", got, space)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory was made: %v", err)
+	}
+	room = space.Need - 1
+	if err := try(sealEncoders(cfg)); !errors.Is(err, cachesink.ErrNoSpace) {
+		t.Errorf("with a byte too little: %v", err)
+	}
+	room = space.Need
+	if err := try(cfg); err != nil {
+		t.Error(err)
+	}
+	// What is stored needs no room, one row more needs little.
+	room = 0
+	if err := try(seal(cfg)); err != nil {
+		t.Error(err)
+	}
+	cfg.Splits["val"] = source.Slice(rows(21, "v"))
+	if err := try(sealEncoders(cfg)); !errors.Is(err, cachesink.ErrNoSpace) {
+		t.Errorf("one row more: %v", err)
+	}
+	if more := needs(0).Needs; more >= space.Need/2 {
+		t.Errorf("one row more needs %d bytes, all of them %d", more, space.Need)
+	}
+	cfg.IgnoreSpace = true
+	if err := try(cfg); err != nil {
+		t.Errorf("whoever ignores the room gets %v", err)
+	}
+}
+
+// TestPlanShowsWhyASplitIsRead names the facts that have changed.
+func TestPlanShowsWhyASplitIsRead(t *testing.T) {
+	cfg := config(t, t.TempDir())
+	if d := plan(t, cfg).Splits["val"].Differs; d != nil {
+		t.Errorf("an empty cache differs in %q", d)
+	}
+	fill(t, cfg)
+	for want, change := range map[string]func(c *pipeline.Config[row]){
+		"source: ":                     func(c *pipeline.Config[row]) { c.Splits["val"] = source.Slice(rows(4, "v")) },
+		"samples: 1 -> 2":              func(c *pipeline.Config[row]) { c.Version = "2" },
+		"limit: 0 -> 3":                func(c *pipeline.Config[row]) { c.Limit = 3 },
+		"encoder.enc: ":                func(c *pipeline.Config[row]) { c.Encoders = pipeline.Encoders{"enc": newModel("b")} },
+		"keep.n: (none) -> float64":    func(c *pipeline.Config[row]) { c.KeepTypes = map[string]string{"n": "float64"} },
+		"bad_rows: false -> true":      func(c *pipeline.Config[row]) { c.OnError = source.Skip },
+		"encoder.enc.dtype: (none) ->": func(c *pipeline.Config[row]) { c.Cache.DType = cachesink.Int8 },
+		"encoder.enc.cached: true ->":  func(c *pipeline.Config[row]) { c.Cache.CacheType = cachesink.None },
+		"nothing says which version":   func(c *pipeline.Config[row]) { c.Version = "" },
+	} {
+		other, cache := cfg, *cfg.Cache
+		other.Cache = &cache
+		other.Splits = pipeline.Splits[row]{"train": cfg.Splits["train"], "val": cfg.Splits["val"]}
+		change(&other)
+		got := plan(t, sealEncoders(other)).Splits["val"]
+		if len(got.Differs) != 1 || !strings.HasPrefix(got.Differs[0], want) || got.Facts["split"] != "val" {
+			t.Errorf("differs in %q, want %q; the facts are %v", got.Differs, want, got.Facts)
+		}
+	}
+}
