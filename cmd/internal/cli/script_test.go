@@ -16,6 +16,8 @@ import (
 
 	"github.com/apache/arrow/go/v15/arrow/ipc"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/permafrost-ml/permafrost/sink/qdrant/qdranttest"
 )
 
 func TestMain(m *testing.M) {
@@ -33,6 +35,7 @@ func TestScripts(t *testing.T) {
 			columns, err := filepath.Abs(filepath.Join("..", "..", "..", "source", "testdata", "columns"))
 			env.Setenv("COLUMNS", columns) // a table as files of columns
 			env.Values[hubKey{}] = &scriptedHub{}
+			env.Values[qdrantServer{}] = qdranttest.New(t)
 			return err
 		},
 		Condition: func(cond string) (bool, error) {
@@ -52,6 +55,8 @@ func TestScripts(t *testing.T) {
 			"json":   scriptJSON,
 			"lines":  scriptLines,
 			"arrows": scriptArrows,
+			"flight": scriptFlight,
+			"qdrant": scriptQdrant,
 			"hub":    scriptHub,
 			"model":  scriptModel,
 		},
