@@ -12,7 +12,8 @@ import (
 	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
-// Storage is where a cache lies: see [Dir] and [Memory].
+// Storage is where a cache lies: see [Dir], [Memory] and
+// [OpenStorage].
 type Storage = store.Store
 
 // Dir returns the storage in a folder of the filesystem. The folder is made
@@ -62,7 +63,7 @@ func ours(ctx context.Context, st Storage) error {
 		if strings.HasPrefix(name, ".") || name == "lost+found" {
 			continue
 		}
-		if !slices.Contains([]string{"tmp", "encoders", "splits", "inputs", "sources", "manifests", manifestCopy}, name) {
+		if !slices.Contains([]string{"tmp", "encoders", "splits", "inputs", "sources", "leases", "manifests", manifestCopy}, name) {
 			return fmt.Errorf("%w: %s holds %q and no manifest", ErrForeign, st, name)
 		}
 	}

@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
 const (
@@ -41,6 +44,11 @@ func (f *Fill) Commit(ctx context.Context) (*Manifest, error) {
 				return nil, err
 			}
 			views[name] = &view{own: own, now: slices.Concat(e.entry.Shards, own)}
+			if len(own) > 0 { // some of which another fill may have written
+				if err := settle(ctx, f.c.st, e.entry.Folder); err != nil {
+					return nil, err
+				}
+			}
 		}
 	}
 	for _, w := range f.splits {
@@ -49,7 +57,7 @@ func (f *Fill) Commit(ctx context.Context) (*Manifest, error) {
 		}
 	}
 	for range commitTries {
-		cur, err := f.settled(ctx)
+		cur, err := settled(ctx, f.c.st)
 		if err != nil {
 			return nil, err
 		}
@@ -58,13 +66,21 @@ func (f *Fill) Commit(ctx context.Context) (*Manifest, error) {
 			return nil, err
 		}
 		if changed {
+			if err := quiet(ctx, f.c.st); err != nil {
+				return nil, err
+			}
+			if err := f.present(ctx, views); err != nil {
+				return nil, err
+			}
 			err = next.commit(ctx, f.c.st, cur.Generation+1)
 			if errors.Is(err, fs.ErrExist) {
 				continue // another fill was first: read again and merge
 			}
-			if err != nil {
-				return nil, err
-			}
+		} else if cur.Generation > 0 {
+			err = settle(ctx, f.c.st, manifestsDir) // which another fill may have committed
+		}
+		if err != nil {
+			return nil, err
 		}
 		f.c.manifest = next
 		return next, nil
@@ -72,17 +88,48 @@ func (f *Fill) Commit(ctx context.Context) (*Manifest, error) {
 	return nil, fmt.Errorf("%w: to %s, %d times", ErrBusy, f.c.st, commitTries)
 }
 
+// settle makes the names in a folder durable, where a process that was killed
+// may have given them.
+func settle(ctx context.Context, st store.Store, folder string) error {
+	d, ok := st.(*store.Dir)
+	if !ok {
+		return nil
+	}
+	// A folder that is gone has no names; who relies on one finds that out.
+	if err := d.Settle(ctx, strings.TrimSuffix(folder, "/")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("sync %s of %s: %w", folder, st, err)
+	}
+	return nil
+}
+
+// present finds a shard of the fill that another process has removed since it
+// was finished: no manifest named it yet.
+func (f *Fill) present(ctx context.Context, views map[string]*view) error {
+	for _, v := range views {
+		for _, s := range v.own {
+			for _, name := range []string{s.Name, s.Name + sumSuffix} {
+				if _, err := f.c.st.Stat(ctx, name); errors.Is(err, fs.ErrNotExist) {
+					return fmt.Errorf("%w: shard %s was removed while the fill ran", ErrMoved, s.Name)
+				} else if err != nil {
+					return fmt.Errorf("look for %s of %s: %w", name, f.c.st, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
 // settled returns the newest manifest when no other commit is under way. It
 // must not be passed over: its file may still come.
-func (f *Fill) settled(ctx context.Context) (*Manifest, error) {
+func settled(ctx context.Context, st store.Store) (*Manifest, error) {
 	for waited := time.Duration(0); ; waited += claimPoll {
-		cur, top, err := readManifest(ctx, f.c.st)
+		cur, top, err := readManifest(ctx, st)
 		if err != nil || top == cur.Generation {
 			return cur, err
 		}
 		if waited >= claimWait {
 			return nil, fmt.Errorf("%w: %s of %s; if no process writes there, delete it",
-				ErrBusy, manifestName(top)+".claim", f.c.st)
+				ErrBusy, manifestName(top)+store.ClaimSuffix, st)
 		}
 		select {
 		case <-time.After(claimPoll):
@@ -141,17 +188,42 @@ func (f *Fill) merge(ctx context.Context, cur *Manifest, views map[string]*view)
 			}
 		}
 		fp := w.fingerprint()
-		if next.Split(w.cols.split, fp) != nil {
+		old := next.Split(w.cols.split, fp)
+		if old != nil && !slices.Contains(f.opts.Damaged, old.Folder) {
+			changed = next.renew(old) || changed
 			continue
 		}
 		s, err := f.publishSplit(ctx, w, fp)
 		if err != nil {
 			return nil, false, err
 		}
+		if old != nil {
+			same := slices.Equal(old.Files, s.Files) && slices.Equal(old.Inputs, s.Inputs)
+			*old, changed = *s, changed || !same
+			continue
+		}
 		next.Splits = append(next.Splits, *s)
 		changed = true
 	}
 	return next, changed, nil
+}
+
+// renew makes a split the last of its name, whatever was filled since, and
+// reports whether it was not: the order tells a collection what is in use.
+func (m *Manifest) renew(s *Split) bool {
+	last := s
+	for i := range m.Splits {
+		if m.Splits[i].Name == s.Name {
+			last = &m.Splits[i]
+		}
+	}
+	if last == s {
+		return false
+	}
+	again := *s
+	m.Splits = slices.DeleteFunc(m.Splits, func(o Split) bool { return o.Name == again.Name && o.Fingerprint == again.Fingerprint })
+	m.Splits = append(m.Splits, again)
+	return true
 }
 
 // mergeEncoder adds the fill's shards of one encoder to a manifest, and
@@ -193,12 +265,7 @@ func (f *Fill) publishSplit(ctx context.Context, w *splitWriter, fp string) (*Sp
 		}
 		s.Encoders = append(s.Encoders, se)
 	}
-	h := sha256.New()
-	fmt.Fprintf(h, "permafrost.splitfolder.v1\n%s\n", fp)
-	for _, sum := range w.sums() {
-		fmt.Fprintln(h, sum)
-	}
-	tail := fmt.Sprintf("%s-%s", s.Name, hex.EncodeToString(h.Sum(nil))[:12])
+	tail := splitTail(s.Name, fp, w.table, w.inputs)
 	s.Folder = "splits/" + tail
 	var err error
 	if s.Files, err = w.table.publish(ctx, s.Folder); err != nil {
@@ -210,6 +277,21 @@ func (f *Fill) publishSplit(ctx context.Context, w *splitWriter, fp string) (*Sp
 		}
 	}
 	return s, nil
+}
+
+// splitTail returns the name of the folders of a split's finished files.
+func splitTail(split, fingerprint string, tables ...*tableWriter) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "permafrost.splitfolder.v1\n%s\n", fingerprint)
+	for _, t := range tables {
+		if t == nil {
+			continue
+		}
+		for _, f := range t.files {
+			fmt.Fprintln(h, sumDigest(f.done))
+		}
+	}
+	return fmt.Sprintf("%s-%s", split, hex.EncodeToString(h.Sum(nil))[:12])
 }
 
 // shift maps the positions in one list of shards to those in another.
@@ -233,7 +315,7 @@ func newShift(from, to []Shard) (*shift, error) {
 	for i, s := range from {
 		pos, ok := start[s.ID]
 		if !ok {
-			return nil, fmt.Errorf("shard %s was removed while the fill ran; run it again", s.Name)
+			return nil, fmt.Errorf("%w: shard %s was removed while the fill ran", ErrMoved, s.Name)
 		}
 		m.same = m.same && pos == n
 		m.runs[i] = run{n, pos, s.Rows}

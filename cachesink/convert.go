@@ -9,7 +9,6 @@ import (
 	"sort"
 
 	"github.com/apache/arrow/go/v15/arrow"
-	"github.com/apache/arrow/go/v15/arrow/ipc"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/permafrost-ml/permafrost/internal/store"
@@ -32,7 +31,7 @@ func (o *original) find(ctx context.Context, f *Fill, id *[32]byte) (int64, erro
 	}
 	if !o.loaded {
 		if _, err := loadIDs(ctx, f, o.entry, &o.table); err != nil {
-			return -1, err
+			return -1, f.c.moved(ctx, err)
 		}
 		o.loaded = true
 	}
@@ -42,9 +41,11 @@ func (o *original) find(ctx context.Context, f *Fill, id *[32]byte) (int64, erro
 	return -1, nil
 }
 
-// converter writes embeddings that are stored in float32 to shards in another
-// dtype. It holds one record batch of them in memory.
+// converter reads stored embeddings by position, and writes those that are
+// stored in float32 to shards in another dtype. It holds one record batch of
+// them in memory.
 type converter struct {
+	cache  *Cache
 	st     store.Store
 	mem    memory.Allocator
 	from   *Encoder
@@ -52,18 +53,18 @@ type converter struct {
 
 	shard int // that is open, -1 for none
 	file  *checkedReader
-	ipc   *ipc.FileReader
+	ipc   *ipcFile
 	rows  int64 // of every record batch of the shard but the last
 	rec   arrow.Record
-	vecs  []float32
+	vecs  storedRows
 	first int64 // position of the record batch
 
 	order []int  // of the rows to copy, by position
 	buf   []byte // float32 rows; outside the heap
 }
 
-func newConverter(f *Fill, from *Encoder) *converter {
-	c := &converter{st: f.c.st, mem: f.mem, from: from, shard: -1}
+func newConverter(cache *Cache, mem memory.Allocator, from *Encoder) *converter {
+	c := &converter{cache: cache, st: cache.st, mem: mem, from: from, shard: -1}
 	var n int64
 	for _, s := range from.Shards {
 		c.starts = append(c.starts, n)
@@ -108,15 +109,24 @@ func (c *converter) read(ctx context.Context, dst []float32, pos []int64) error 
 	slices.SortFunc(c.order, func(a, b int) int { return cmp.Compare(pos[a], pos[b]) })
 	dim := c.from.Dim
 	for _, i := range c.order {
-		if c.rec == nil || pos[i] < c.first || pos[i] >= c.first+c.rec.NumRows() {
-			if err := c.load(ctx, pos[i]); err != nil {
-				return err
-			}
+		row, err := c.seek(ctx, pos[i])
+		if err != nil {
+			return err
 		}
-		at := int(pos[i]-c.first) * dim
-		copy(dst[i*dim:(i+1)*dim], c.vecs[at:at+dim])
+		c.vecs.read(dst[i*dim:(i+1)*dim], row)
 	}
 	return nil
+}
+
+// seek makes rec the record batch that holds a position, and returns its row
+// there.
+func (c *converter) seek(ctx context.Context, pos int64) (int, error) {
+	if c.rec == nil || pos < c.first || pos >= c.first+c.rec.NumRows() {
+		if err := c.load(ctx, pos); err != nil {
+			return 0, err
+		}
+	}
+	return int(pos - c.first), nil
 }
 
 // load makes rec the record batch that holds a position.
@@ -147,7 +157,7 @@ func (c *converter) load(ctx context.Context, pos int64) error {
 		return nil
 	}()
 	if err != nil {
-		return fmt.Errorf("read %s of %s: %w", s.Name, c.st, err)
+		return fmt.Errorf("read %s of %s: %w", s.Name, c.st, c.cache.moved(ctx, err))
 	}
 	return nil
 }
@@ -180,23 +190,23 @@ func (c *converter) open(ctx context.Context, i int) (err error) {
 // take makes rec a record batch of the open shard.
 func (c *converter) take(batch int) error {
 	c.drop()
-	rec, err := recordAt(c.ipc, batch)
+	rec, err := c.ipc.recordAt(batch)
 	if err != nil {
 		return err
 	}
-	vecs, err := storedColumns(rec, Float32, c.from.Dim)
+	vecs, err := storedColumns(rec, c.from.DType, c.from.Dim)
 	if err != nil {
 		rec.Release()
 		return err
 	}
-	c.rec, c.vecs = rec, vecs.f32
+	c.rec, c.vecs = rec, vecs
 	return nil
 }
 
 func (c *converter) drop() {
 	if c.rec != nil {
 		c.rec.Release()
-		c.rec, c.vecs = nil, nil
+		c.rec, c.vecs = nil, storedRows{}
 	}
 }
 

@@ -60,45 +60,100 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// TestDamageOfEveryBit flips every bit of a small compressed shard in int8,
-// and cuts it to every length.
+// TestDamageOfEveryBit flips every bit of every file of small caches, and cuts
+// each to every length: all of it is found before a row is served, and the
+// file named. Some of all bits and lengths without fullEnv.
 func TestDamageOfEveryBit(t *testing.T) {
-	t.Parallel()
-	mem := store.NewMem()
-	c, _ := mustRun(t, setup{
-		splits: map[string][]encode.Sample{"train": groups("a", 4, 4)},
-		dtypes: map[string]DType{"e": Int8}, codec: Zstd,
-	}, mem)
-	if err := readAll(t.Context(), mem); err != nil {
-		t.Fatal(err)
-	}
-	shard := c.Manifest().Encoders[0].Shards[0].Name
-	for _, name := range []string{shard, shard + sumSuffix} {
-		whole, err := store.ReadAll(t.Context(), mem, name, 1<<20)
-		if err != nil {
-			t.Fatal(err)
-		}
-		whole = bytes.Clone(whole)
-		found := func(what string, n int, b []byte) {
-			if err := store.Put(t.Context(), mem, name, b, true); err != nil {
+	for codec, dtypes := range map[Compression]map[string]DType{
+		Uncompressed: {"e": Float32, "f": Float16},
+		LZ4:          {"e": Int8, "f": Float32},
+		Zstd:         {"e": Float16, "f": Int8},
+	} {
+		t.Run(string(codec), func(t *testing.T) {
+			t.Parallel()
+			mem := store.NewMem()
+			c, _ := mustRun(t, setup{
+				splits: map[string][]encode.Sample{"train": groups("a", 5, 4), "val": pairs("a", 3)},
+				uses:   []encode.Use{{Name: "e"}, {Name: "f"}, {Name: "raw"}}, uncached: []string{"raw"}, shard: 4,
+				dtypes: dtypes, codec: codec,
+			}, mem)
+			if err := readAll(t.Context(), mem); err != nil {
 				t.Fatal(err)
 			}
-			if err := readAll(t.Context(), mem); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), shard) {
-				t.Fatalf("%s, %s %d: error %v", name, what, n, err)
+			cases := 0
+			for _, name := range append(c.Manifest().Files(), manifestName(1)) {
+				cases += everyBit(t, c, mem, name)
+				if !strings.HasPrefix(name, manifestsDir) {
+					cases += everyBit(t, c, mem, name+sumSuffix)
+				}
 			}
-		}
-		for i := range 8 * len(whole) {
-			b := bytes.Clone(whole)
-			b[i/8] ^= 1 << (i % 8)
-			found("bit", i, b)
-		}
-		for n := range whole {
-			found("cut to", n, whole[:n])
-		}
-		if err := store.Put(t.Context(), mem, name, whole, true); err != nil {
+			t.Logf("%d cases", cases)
+		})
+	}
+}
+
+// everyBit damages one file of a cache, and reads what needs the file.
+func everyBit(t *testing.T, c *Cache, mem *store.Mem, name string) (cases int) {
+	t.Helper()
+	whole, err := store.ReadAll(t.Context(), mem, name, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole = bytes.Clone(whole)
+	base := strings.TrimSuffix(name, sumSuffix)
+	needs := func(s *Split) bool {
+		return slices.ContainsFunc(slices.Concat(s.Files, s.Inputs), func(f File) bool { return f.Name == base }) ||
+			slices.ContainsFunc(s.Encoders, func(e SplitEncoder) bool { return e.Folder != "" && strings.HasPrefix(base, e.Folder+"/") })
+	}
+	found := func(what string, n int, b []byte) {
+		t.Helper()
+		cases++
+		if err := store.Put(t.Context(), mem, name, b, true); err != nil {
 			t.Fatal(err)
 		}
+		if strings.HasPrefix(name, manifestsDir) {
+			if _, err := Open(t.Context(), mem, nil); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), name) {
+				t.Fatalf("%s, %s %d: error %v", name, what, n, err)
+			}
+			return
+		}
+		read := 0
+		for i := range c.Manifest().Splits {
+			sp := &c.Manifest().Splits[i]
+			if !needs(sp) {
+				continue
+			}
+			read++
+			var tables Tables
+			r, err := c.Read(t.Context(), sp, &tables)
+			if err == nil {
+				r.Release()
+			}
+			tables.Release()
+			if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), base) {
+				t.Fatalf("%s, %s %d, split %q: error %v", name, what, n, sp.Name, err)
+			}
+			if read == 1 && cases%97 != 0 {
+				break // most often one of them is enough
+			}
+		}
+		if read == 0 {
+			t.Fatalf("nothing needs %s", name)
+		}
 	}
+	step := stepOf(8*len(whole), 400)
+	for i := 0; i < 8*len(whole); i += step {
+		b := bytes.Clone(whole)
+		b[i/8] ^= 1 << (i % 8)
+		found("bit", i, b)
+	}
+	for n := 0; n < len(whole); n += stepOf(len(whole), 100) {
+		found("cut to", n, whole[:n])
+	}
+	if err := store.Put(t.Context(), mem, name, whole, true); err != nil {
+		t.Fatal(err)
+	}
+	return cases
 }
 
 func damage(t *testing.T, s setup) {

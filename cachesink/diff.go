@@ -153,7 +153,17 @@ type RowDiff struct {
 // each name that both have, every block checked against its checksum; damage is ErrCorrupt.
 // One encoder or split at a time, it takes at most about 64 bytes of memory
 // for each distinct object, or for each row, of either cache.
-func Diff(ctx context.Context, a, b *Cache, opts DiffOptions) (*CacheDiff, error) {
+func Diff(ctx context.Context, a, b *Cache, opts DiffOptions) (d *CacheDiff, err error) {
+	err = a.again(ctx, func(a *Cache) error {
+		return b.again(ctx, func(b *Cache) error {
+			d, err = diff(ctx, a, b, opts)
+			return err
+		})
+	})
+	return d, err
+}
+
+func diff(ctx context.Context, a, b *Cache, opts DiffOptions) (*CacheDiff, error) {
 	pairs := pairEncoders(a.manifest, b.manifest)
 	newest := [2]map[string]*Split{a.manifest.newest(), b.manifest.newest()}
 	var done, total int64

@@ -14,13 +14,16 @@
 //	inputs/<split>-<fp12>/<nnnnn>.arrow         a row per sample, only where an encoder is not cached
 //	encoders/<name>-<fp12>/<nnnnn>-<id8>.arrow  a shard: a row per object
 //	*.arrow.sum                                 checksums of the file beside it
+//	encoders/<name>-<fp12>/<id>-<nonce>.partial finished batches of a shard in the making
+//	leases/                                     which fills run, and at which shards
 //	MANIFEST.json                               hint: a copy of a recent manifest, for people
 //	sources/<key>.json                          hint: which source gave which split
 //	tmp/                                        files without a name yet
 //
 // Only the manifest of the highest generation and the files that it names
 // count. Everything else is a hint, an orphan or in the making, and may be
-// missing, stale or cut short. The names of splits and encoders match
+// missing, stale or cut short. A place that is no folder (see [OpenStorage]) has
+// the same files under the same names. The names of splits and encoders match
 // [a-z][a-z0-9_]{0,127}. Strings in quotes below are written without them;
 // \n is a line feed, and hex is in small letters.
 //
@@ -35,7 +38,7 @@
 //	encoders    sorted by folder; each with name, fingerprint (64 hex digits), folder, dim,
 //	            dtype ("float32", "float16" or "int8"), spec (the declared fields behind the
 //	            fingerprint), shards
-//	splits      sorted by name, then in order of commit; each with name, fingerprint, kind
+//	splits      sorted by name, then in order of the last fill; each with name, fingerprint, kind
 //	            ("group" or "pair"), folder, rows, encoders (name, fingerprint, folder of the
 //	            embeddings or "" where it is not cached, input as declared, objects), files,
 //	            and inputs where an encoder is not cached
@@ -52,12 +55,13 @@
 //
 // Files are written without a name, synced, and then named in one step.
 // First those that a manifest names, then the manifest, under the next
-// generation and only if that name is free (link(2)). Who finds it taken
+// generation and only if that name is free (link(2); in an object store a put on
+// that condition). Who finds it taken
 // reads the manifest that is there, adds its own splits, encoders and shards
 // to that, and tries the number after. A commit removes nothing. Where there
 // are no hard links, whoever creates <generation>.json.claim may rename; a
 // claim without its manifest is a commit that may still come, and is waited
-// for. A manifest gets its name when it is complete: one that does not parse
+// for. Only collections and repairs take something out of a manifest. A manifest gets its name when it is complete: one that does not parse
 // is damage, and an older one is not used in its place.
 //
 // # Checksums
@@ -148,6 +152,34 @@
 // encoded, for a shard with at least one of the former. Object batches are
 // formed of what is encoded.
 //
+// # Collection and repair
+//
+// A shard that a collection has put together of others (compaction) has their
+// values as they were stored. There, whatever the encoder, converted is the
+// hex SHA-256 of a line for each object of the shard in order: the id of the
+// shard that it was in, a space, its row there (decimal), "\n".
+//
+// A collection first takes from the manifest the splits that newer ones of
+// their name supersede, and the encoders that no split uses then, in one
+// commit; what compaction changes, shards and the splits that count through
+// them, is part of it. Then it deletes what no manifest names that was the
+// newest at some time within the grace: manifests first, and no file that has
+// changed since it was listed. Files that no manifest names must be older than
+// the grace, and 10 minutes in any case, and of no running fill.
+//
+// While it deletes there is a file leases/gc-<random>, which says whose
+// process does. It is made before the commit, and a collection that deletes
+// more than manifests always commits. Who commits looks for such files after
+// reading the manifest that it builds on, waits until they are gone (at most 5
+// seconds), and then makes sure that the shards it is about to name are there.
+// A fill writes a finished shard that it takes up again, so that it is changed.
+//
+// A reader that finds a file gone reads the newest manifest. If that is
+// another generation, the rows are where it says, or were removed; else it is
+// damage. A repair replaces a damaged file by one of the same bytes under its
+// name; if an encoder gives other bytes than it did, the entry of the shard
+// changes with it, in a new generation.
+//
 // # Identities
 //
 // The id of an object is package encode's: SHA-256 over a version tag and the
@@ -190,6 +222,50 @@
 // key, which hashes all that decides its rows, and those facts. It counts
 // while the manifest has the split.
 //
+// # Partial shards
+//
+// A fill keeps each batch that an encoder gives from that moment on, until the
+// batch's shard is published, in a partial file of its own: <id> is the shard's
+// id, nonce is the fill's. Nobody writes to a file of another, and a file is
+// never cut. Whoever encodes the shard later reads all of its partial files,
+// each up to the first record that is damaged, and removes them when the shard
+// is there. They hold what was encoded, in float32, whatever the dtype of the
+// shard; numbers are little endian, and an offset counts from the beginning of
+// the file.
+//
+//	header  "permafrost.part\n"; the version, 1; dim (4 bytes each); the shard's id (32
+//	        bytes); 0; the CRC32C of the 60 bytes before (4 bytes each)
+//	record  the number of rows; the checksum (4 bytes each); the rows' ids (32 bytes each);
+//	        their embeddings (4*dim bytes each)
+//
+// The checksum of a record is the CRC32C of the header, the record's offset (8
+// bytes), the number of rows, the ids and the embeddings, one after the other,
+// so that a record counts only in its shard and its place. A record has at
+// most max(1, 2^24/(4*dim+32)) rows (integer division). A batch is taken from
+// partial files if they have all of its objects, else it is encoded as a whole:
+// the embeddings of some encoders depend on the batch. What was written
+// survives the process; it is synced after at most 5 seconds.
+//
+// # Leases
+//
+// Fills that run at once share the work through leases. They only save double
+// work: a fill is right without them, and goes on where they cannot be written.
+//
+//	leases/<nonce>.json    a fill's session: format (1), owner (machine, pid, started: a process
+//	                       as its system tells it), encoders (the folders that it uses)
+//	leases/<nonce>.beat    grows by a byte every 10 seconds while the fill runs
+//	leases/<name>-<fp12>-<shard id>.<k>
+//	                       a claim, created exclusively: the nonce and the name of the shard's
+//	                       file to be, a line each; of a shard's claims the highest k counts
+//
+// A session is dead if its process is of this machine and gone, or if it has
+// not grown for 30 seconds by the clock of who watches it. Who finds the
+// session of a claim dead makes the claim k+1, and goes on from the partial
+// files. A fill that finds a shard claimed by a living session does the others
+// first. Claims and session are removed when the fill ends, and by later
+// sessions if it was killed. While a session lives, the files of its encoders'
+// folders and the temporary ones are to be kept.
+//
 // # Sample batches, object batches, embedding batches
 //
 // The stages of a fill speak Arrow record batches. A sample batch
@@ -205,7 +281,8 @@
 // Object batches are cut from a shard's objects in order: 16 times batch_size
 // of them, or the first multiple of batch_size whose inputs have 1 MiB. The
 // encode stage cuts them into batches for the encoder, by length if that is
-// not batch-invariant, so the bytes of a shard follow from its objects.
+// not batch-invariant, so the bytes of a shard follow from its objects. It is
+// to be given [Fill.Memo], or nothing is kept of a shard until it is complete.
 //
 // # Mapped files
 //

@@ -26,10 +26,23 @@ var (
 	// ErrNoSpace is returned by a fill for which the storage has no room, before
 	// it encodes what does not fit. It is a [*SpaceError].
 	ErrNoSpace = errors.New("not enough space")
+	// ErrMoved is returned when what a fill or a reader had begun with was
+	// moved or removed by another process (`gc`) before it came to its end.
+	// What is committed is whole; beginning again helps.
+	ErrMoved = errors.New("the cache was changed meanwhile")
+	// ErrScheme is returned for a place with a scheme for which this program
+	// has no storage.
+	ErrScheme = errors.New("no storage in this program for the scheme")
 	// ErrBusy is returned when another process has begun a commit and not
 	// ended it in time.
 	ErrBusy = errors.New("another commit is under way")
 )
+
+// gone says that a file which a manifest names is not there: damage, or another
+// process has removed it; see [Cache.again].
+func gone(name string, err error) error {
+	return fmt.Errorf("%w: %s: the file is gone: %w", ErrCorrupt, name, err)
+}
 
 func corrupt(name, format string, args ...any) error {
 	return fmt.Errorf("%w: %s: %s", ErrCorrupt, name, fmt.Sprintf(format, args...))

@@ -79,7 +79,7 @@ func fill(ctx context.Context, st cachesink.Storage, texts ...string) (*cachesin
 	})
 	batches := encode.Samples(g, samples, encode.SampleOptions{Split: "train", Uses: []encode.Use{{Name: "e", Key: key}}})
 	objects := f.Index(g, batches)
-	f.Write(g, "e", encode.Stage(g, objects["e"], "e", lengths{}, encode.StageOptions{Workers: 2}))
+	f.Write(g, "e", encode.Stage(g, objects["e"], "e", lengths{}, encode.StageOptions{Workers: 2, Memo: f.Memo("e")}))
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}

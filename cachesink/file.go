@@ -1,17 +1,21 @@
 package cachesink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/ipc"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
+	"github.com/permafrost-ml/permafrost/internal/arrowipc"
 	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
@@ -112,7 +116,7 @@ func readFile(ctx context.Context, st store.Store, mem memory.Allocator, f File,
 }
 
 // readIPC reads an Arrow IPC file.
-func readIPC(ctx context.Context, r ipc.ReadAtSeeker, mem memory.Allocator, fn func(arrow.Record) error) (rows int64, err error) {
+func readIPC(ctx context.Context, r *checkedReader, mem memory.Allocator, fn func(arrow.Record) error) (rows int64, err error) {
 	rd, err := openIPC(r, mem)
 	if err != nil {
 		return 0, err
@@ -122,7 +126,7 @@ func readIPC(ctx context.Context, r ipc.ReadAtSeeker, mem memory.Allocator, fn f
 		if err := ctx.Err(); err != nil {
 			return rows, context.Cause(ctx)
 		}
-		rec, err := recordAt(rd, i)
+		rec, err := rd.recordAt(i)
 		if err != nil {
 			return rows, err
 		}
@@ -136,50 +140,157 @@ func readIPC(ctx context.Context, r ipc.ReadAtSeeker, mem memory.Allocator, fn f
 	return rows, nil
 }
 
+// ipcFile is an Arrow IPC file that is being read.
+type ipcFile struct {
+	*ipc.FileReader
+	mem *lender
+}
+
 // openIPC starts reading an Arrow IPC file. Arrow's reader panics on some
-// malformed files; that ends here as an error, as it does in recordAt.
-func openIPC(r ipc.ReadAtSeeker, mem memory.Allocator) (rd *ipc.FileReader, err error) {
-	defer malformed(&err)
-	rd, err = ipc.NewFileReader(r, ipc.WithAllocator(mem))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+// malformed files; that ends here as an error, as it does in recordAt. On
+// others it ends the process: the footer, where a type may contain itself, is
+// read by package arrowipc first.
+func openIPC(r *checkedReader, mem memory.Allocator) (f *ipcFile, err error) {
+	l := &lender{Allocator: mem}
+	l.watch()
+	defer l.malformed(&err)
+	head := make([]byte, len(ipc.Magic))
+	if _, err := r.ReadAt(head, 0); err != nil {
+		return nil, corruptBy(err)
 	}
-	return rd, nil
+	if !bytes.Equal(head, ipc.Magic) { // to arrowipc it may be a stream
+		return nil, fmt.Errorf("%w: no Arrow file begins with %q", ErrCorrupt, head)
+	}
+	if _, err := arrowipc.Open(r, r.Size()); err != nil {
+		return nil, corruptBy(err)
+	}
+	rd, err := ipc.NewFileReader(r, ipc.WithAllocator(l))
+	if err != nil {
+		return nil, corruptBy(err)
+	}
+	if rd.NumDictionaries() > 0 {
+		return nil, fmt.Errorf("%w: it has dictionaries", ErrCorrupt)
+	}
+	return &ipcFile{rd, l}, nil
 }
 
 // recordAt reads a record batch; the caller owns it.
-func recordAt(rd *ipc.FileReader, i int) (rec arrow.Record, err error) {
-	defer malformed(&err)
-	if rec, err = rd.RecordAt(i); err != nil {
-		return nil, fmt.Errorf("%w: record batch %d: %w", ErrCorrupt, i, err)
+func (f *ipcFile) recordAt(i int) (rec arrow.Record, err error) {
+	f.mem.watch()
+	defer f.mem.malformed(&err)
+	if rec, err = f.RecordAt(i); err != nil {
+		return nil, fmt.Errorf("record batch %d: %w", i, corruptBy(err))
+	}
+	if err := sound(rec); err != nil {
+		rec.Release()
+		return nil, fmt.Errorf("record batch %d: %w", i, err)
 	}
 	return rec, nil
 }
 
-// malformed turns a panic of Arrow's reader into an error.
-func malformed(err *error) {
+// corruptBy says that a file is damaged, unless it could not be read.
+func corruptBy(err error) error {
+	var unread unreadable
+	if errors.As(err, &unread) || errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrCorrupt, err)
+}
+
+// unreadable is why bytes could not be read, which says nothing about them.
+type unreadable struct{ error }
+
+func (e unreadable) Unwrap() error { return e.error }
+
+// lender is an allocator that takes back what Arrow's reader has borrowed when
+// it fails.
+type lender struct {
+	memory.Allocator
+	mu   sync.Mutex
+	lent map[*byte][]byte // nil while nobody watches
+}
+
+func (l *lender) watch() {
+	l.mu.Lock()
+	l.lent = map[*byte][]byte{}
+	l.mu.Unlock()
+}
+
+// malformed ends a watch: it turns a panic of Arrow's reader into an error,
+// and after an error frees what the reader has left.
+func (l *lender) malformed(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("%w: %v", ErrCorrupt, p)
 	}
+	l.mu.Lock()
+	lent := l.lent
+	l.lent = nil
+	l.mu.Unlock()
+	if *err == nil {
+		return
+	}
+	for _, b := range lent {
+		l.Allocator.Free(b)
+	}
 }
 
-// readShard is readFile for a shard of an encoder. What its record batches
-// take at once is bounded by the rows that the manifest says it has: the
-// sizes that a compressed file states are not trusted.
+// note keeps the lent buffers up to date: one is new, another was given back.
+func (l *lender) note(b, old []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lent == nil {
+		return
+	}
+	delete(l.lent, unsafe.SliceData(old))
+	if len(b) > 0 {
+		l.lent[unsafe.SliceData(b)] = b
+	}
+}
+
+func (l *lender) Allocate(n int) []byte {
+	b := l.Allocator.Allocate(n)
+	l.note(b, nil)
+	return b
+}
+
+func (l *lender) Reallocate(n int, old []byte) []byte {
+	b := l.Allocator.Reallocate(n, old)
+	l.note(b, old)
+	return b
+}
+
+func (l *lender) Free(b []byte) {
+	l.note(nil, b)
+	l.Allocator.Free(b)
+}
+
+// readShard is readFile for a shard of an encoder.
 func readShard(ctx context.Context, st store.Store, mem memory.Allocator, e *Encoder, f File, fn func(arrow.Record) error) error {
 	return readFile(ctx, st, shardMemory(mem, e, f), f, fn)
 }
 
+// readPlain is readFile for a file that is never compressed.
+func readPlain(ctx context.Context, st store.Store, mem memory.Allocator, f File, fn func(arrow.Record) error) error {
+	b := &bounded{Allocator: mem, most: math.MaxInt}
+	b.left.Store(2*min(f.Bytes, maxFile) + readSlack) // the file's bytes, and those of the record batches
+	return readFile(ctx, st, b, f, fn)
+}
+
+// readSlack is what reading a file may take beside its content.
+const readSlack = 1 << 20
+
 // shardMemory returns an allocator for reading a shard. It gives what the
 // rows of the file need, with room for the file's own bytes while they are
-// read, and panics beyond.
+// read, and panics beyond: the sizes that a compressed file states are not
+// trusted, nor is a number of rows of which the file cannot hold the ids,
+// which do not compress, nor a record batch larger than any that is written.
 func shardMemory(mem memory.Allocator, e *Encoder, f File) memory.Allocator {
-	const slack = 1 << 20
 	row := int64(e.DType.RowBytes(e.Dim)) + 4*64 // buffers are padded
-	b := &bounded{Allocator: mem}
+	rows := min(f.Rows, f.Bytes/idBytes)
+	b := &bounded{Allocator: mem, most: int(max(maxBatchBytes, row)) + readSlack}
 	b.left.Store(math.MaxInt64)
-	if f.Rows < (math.MaxInt64-slack-f.Bytes)/row {
-		b.left.Store(f.Rows*row + f.Bytes + slack)
+	if rows < (math.MaxInt64-readSlack-f.Bytes)/row {
+		b.left.Store(rows*row + f.Bytes + readSlack)
 	}
 	return b
 }
@@ -187,12 +298,13 @@ func shardMemory(mem memory.Allocator, e *Encoder, f File) memory.Allocator {
 // bounded is an allocator that lends a bounded number of bytes at once.
 type bounded struct {
 	memory.Allocator
+	most int // bytes of one buffer
 	left atomic.Int64
 }
 
 // grow counts a buffer of n bytes in place of one of old bytes.
 func (b *bounded) grow(n, old int) {
-	if n < 0 || b.left.Add(int64(old)-int64(n)) < 0 {
+	if n < 0 || n > b.most || b.left.Add(int64(old)-int64(n)) < 0 {
 		panic(fmt.Sprintf("a buffer of %d bytes is more than its rows can take", n))
 	}
 }

@@ -1,6 +1,7 @@
 package cachesink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/memory"
@@ -59,6 +61,9 @@ type FillOptions struct {
 	// IgnoreSpace fills whatever the storage says of its free space.
 	// Default: false.
 	IgnoreSpace bool
+	// Damaged are the folders of splits whose files are written again where
+	// the fill has the same rows. Default: none.
+	Damaged []string
 	// DryRun counts, and stores nothing: nothing is encoded, and Commit
 	// fails. Default: false.
 	DryRun bool
@@ -68,6 +73,8 @@ type FillOptions struct {
 	// OnProgress, if set, is called now and then from the stages' goroutines
 	// with the counts so far; it must be fast. Default: nil.
 	OnProgress func(FillStats)
+
+	leases leases // of tests; nil for those that lie in the directory
 }
 
 // DefaultShardObjects and DefaultBatchSize are the defaults of FillOptions
@@ -97,8 +104,10 @@ type EncoderStats struct {
 	// Converted are those stored before this fill in float32 alone: they are
 	// stored in the dtype of this fill without being encoded.
 	Converted int64
-	Resumed   int64 // of the others: in shards that a killed fill had finished
-	Encoded   int64 // embeddings written so far by this fill that were encoded for it
+	// Resumed are those of the others that a killed fill, or another one that
+	// ran at the same time, had encoded.
+	Resumed int64
+	Encoded int64 // embeddings written so far that were encoded by this fill
 }
 
 // SplitStats counts one split.
@@ -128,6 +137,7 @@ type Fill struct {
 	byName  map[string]*encoderFill
 	names   []string // of all encoders, sorted
 	objects *arrow.Schema
+	leases  leases
 	splits  []*splitWriter
 
 	free int64 // bytes at the start, -1 where it does not matter
@@ -144,17 +154,30 @@ type encoderFill struct {
 	Use
 	entry   Encoder // as it stood in the manifest at the start
 	base    int64   // rows stored before
-	table   idTable
+	tableMu sync.Mutex
+	table   idTable   // of all objects
 	full    *original // what may be converted, nil if there is nothing
 	keys    keyTable
 	inSplit bitmap // positions met in the current split
 	met     bitmap // stored positions met at all
 	next    int64  // position of the next new object
+	memo    *Memo  // nil where it is not cached
+
+	recalled atomic.Int64 // embeddings from the memo that are on their way
 
 	largest int64 // bytes of a shard to write; guarded by Fill.mu
 
 	mu    sync.Mutex
-	plans []*shardPlan // shards sent on, in order
+	plans []*shardPlan // all new shards, in order
+	queue []*shardPlan // those whose objects were emitted and not all written, in that order
+}
+
+// insert stores the position of an object that is new, or finds the one that
+// it has.
+func (e *encoderFill) insert(id *[32]byte, pos int64) (at int64, fresh bool, err error) {
+	e.tableMu.Lock()
+	defer e.tableMu.Unlock()
+	return e.table.insert(id, pos)
 }
 
 // Fill starts a fill on top of what the cache holds. It reads the ids of all
@@ -181,6 +204,7 @@ func (c *Cache) Fill(ctx context.Context, opts FillOptions) (*Fill, error) {
 	if _, err := ParseCompression(string(opts.Compression)); err != nil {
 		return nil, fmt.Errorf("cachesink: %w", err)
 	}
+	f.leases = f.share(ctx)
 	for _, u := range opts.Encoders {
 		if err := f.add(ctx, u); err != nil {
 			return nil, errors.Join(err, f.Abort())
@@ -190,12 +214,36 @@ func (c *Cache) Fill(ctx context.Context, opts FillOptions) (*Fill, error) {
 	if f.free = -1; !opts.IgnoreSpace && !opts.DryRun {
 		f.free = c.st.Free(ctx)
 	}
-	if d, ok := c.st.(*store.Dir); ok && !opts.DryRun {
-		if err := d.Sweep(ctx); err != nil && !errors.Is(err, fs.ErrPermission) {
+	if s, ok := c.st.(store.Sweeper); ok && !opts.DryRun {
+		if err := s.Sweep(ctx); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return nil, errors.Join(fmt.Errorf("remove old temporary files of %s: %w", c.st, err), f.Abort())
 		}
 	}
 	return f, nil
+}
+
+// share returns the leases of the fill. It comes before anything is read that
+// others might delete.
+func (f *Fill) share(ctx context.Context) leases {
+	_, alone := f.c.st.(*store.Mem)
+	var folders []string
+	for _, u := range f.opts.Encoders {
+		if !u.Cached {
+			continue
+		}
+		for _, d := range []DType{cmp.Or(u.DType, Float32), Float32} { // it may be converted
+			if folder := EncoderFolder(u.Name, u.Fingerprint, d); !slices.Contains(folders, folder) {
+				folders = append(folders, folder)
+			}
+		}
+	}
+	switch {
+	case f.opts.leases != nil:
+		return f.opts.leases
+	case alone || f.opts.DryRun || len(folders) == 0:
+		return noLeases{}
+	}
+	return newSession(ctx, f.c.st, folders)
 }
 
 func (f *Fill) add(ctx context.Context, u Use) error {
@@ -235,12 +283,17 @@ func (f *Fill) add(ctx context.Context, u Use) error {
 		}
 	}
 	stored, err := f.stored(e.entry.Folder, u)
-	if stored == nil || err != nil {
+	if err != nil {
 		return err
 	}
-	e.entry.Shards = slices.Clone(stored.Shards)
-	if e.base, err = loadIDs(ctx, f, stored, &e.table); err != nil {
+	if stored != nil {
+		e.entry.Shards = slices.Clone(stored.Shards)
+	}
+	if e.memo, err = newMemo(ctx, f, e); stored == nil || err != nil {
 		return err
+	}
+	if e.base, err = loadIDs(ctx, f, stored, &e.table); err != nil {
+		return f.c.moved(ctx, err)
 	}
 	e.next = e.base
 	return nil
@@ -326,7 +379,9 @@ func (f *Fill) Abort() error {
 		err = errors.Join(err, w.abort())
 	}
 	for _, e := range f.byName {
+		e.memo.close()
 		for _, p := range e.plans {
+			p.memo.close()
 			p.release()
 		}
 		e.table.close()
@@ -335,5 +390,6 @@ func (f *Fill) Abort() error {
 		}
 		e.keys.close()
 	}
+	f.leases.close()
 	return err
 }

@@ -19,8 +19,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(killedEnv); dir != "" {
-		fillToBeKilled(dir)
+	if spec := os.Getenv(killedEnv); spec != "" {
+		beKilled(spec)
+		return
+	}
+	if job := os.Getenv(jobEnv); job != "" {
+		doJob(job)
 		return
 	}
 	goleak.VerifyTestMain(m)

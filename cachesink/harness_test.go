@@ -36,11 +36,15 @@ type hashModel struct {
 	seed    string
 	encoded *atomic.Int64 // objects, nil for not counted
 	fail    func(n int64) error
+	starts  func()                            // called with each batch
 	flaw    func(input string, dst []float32) // of which the spec says nothing
+	free    bool                              // it costs nothing: all embeddings are one
+	padded  bool                              // embeddings depend on their batch
+	log     func(objects int)                 // of each batch, before it is encoded
 }
 
 func (m hashModel) Spec(context.Context) (encode.Spec, error) {
-	return encode.Spec{Engine: "hash", Dim: m.dim, Fields: []encode.Field{{Name: "seed", Value: m.seed}}, BatchInvariant: true}, nil
+	return encode.Spec{Engine: "hash", Dim: m.dim, Fields: []encode.Field{{Name: "seed", Value: m.seed}}, BatchInvariant: !m.padded}, nil
 }
 
 func (m hashModel) Open(context.Context, int) (encode.Encoder, error) { return hashEncoder{m}, nil }
@@ -51,6 +55,9 @@ func (e hashEncoder) Dim() int     { return e.m.dim }
 func (e hashEncoder) Close() error { return nil }
 
 func (e hashEncoder) Encode(_ context.Context, batch []encode.Input, dst []float32) error {
+	if e.m.starts != nil {
+		e.m.starts()
+	}
 	if e.m.encoded != nil {
 		n := e.m.encoded.Add(int64(len(batch)))
 		if e.m.fail != nil {
@@ -59,13 +66,59 @@ func (e hashEncoder) Encode(_ context.Context, batch []encode.Input, dst []float
 			}
 		}
 	}
+	if e.m.log != nil {
+		e.m.log(len(batch))
+	}
+	seed := e.m.seed
+	if e.m.padded {
+		for _, in := range batch {
+			seed = string(encode.AppendInput([]byte(seed), in))
+		}
+	}
 	for i, in := range batch {
-		hashVector(dst[i*e.m.dim:(i+1)*e.m.dim], e.m.seed, encode.AppendInput(nil, in))
+		if e.m.free {
+			dst[i*e.m.dim] = 1
+			continue
+		}
+		hashVector(dst[i*e.m.dim:(i+1)*e.m.dim], seed, encode.AppendInput(nil, in))
 		if e.m.flaw != nil {
 			e.m.flaw(in.Text(), dst[i*e.m.dim:(i+1)*e.m.dim])
 		}
 	}
 	return nil
+}
+
+// preparingModel is a hashModel whose inputs are prepared, to themselves.
+type preparingModel struct{ hashModel }
+
+func (m preparingModel) Open(context.Context, int) (encode.Encoder, error) {
+	return preparedEncoder{hashEncoder{m.hashModel}}, nil
+}
+
+func (preparingModel) OpenPreparer(context.Context, int) (encode.Preparer, error) {
+	return preparer{}, nil
+}
+
+type preparer struct{}
+
+func (preparer) Prepare(dst []byte, in encode.Input) ([]byte, int, error) {
+	out := encode.AppendInput(dst, in)
+	return out, len(out) - len(dst), nil
+}
+
+func (preparer) Close() error { return nil }
+
+type preparedEncoder struct{ hashEncoder }
+
+func (e preparedEncoder) EncodePrepared(ctx context.Context, batch [][]byte, dst []float32) error {
+	inputs := make([]encode.Input, len(batch))
+	for i, b := range batch {
+		var err error
+		if inputs[i], err = encode.ParseInput(b); err != nil {
+			return err
+		}
+	}
+	return e.Encode(ctx, inputs, dst)
 }
 
 // thirds begins the seed of an encoder whose values no short number holds.
@@ -83,21 +136,23 @@ func hashVector(dst []float32, seed string, input []byte) {
 
 // setup is a fill as a test declares it.
 type setup struct {
-	splits   map[string][]encode.Sample
-	uses     []encode.Use // default: e, reading "text"
-	models   map[string]hashModel
-	uncached []string
-	dtypes   map[string]DType
-	codec    Compression
-	recRows  int
-	moody    bool // the encoders are declared not to be batch-invariant
-	shard    int
-	batch    int
-	workers  int
-	regroup  int // rows of a sample batch, 0 for those of the stage
-	dry      bool
-
+	splits      map[string][]encode.Sample
+	uses        []encode.Use // default: e, reading "text"
+	models      map[string]hashModel
+	uncached    []string
+	dtypes      map[string]DType
+	codec       Compression
+	recRows     int
+	moody       bool // the encoders are declared not to be batch-invariant
+	shard       int
+	batch       int
+	workers     int
+	regroup     int // rows of a sample batch, 0 for those of the stage
+	dry         bool
 	ignoreSpace bool
+	forgets     bool                              // it keeps no partial shards
+	prepares    bool                              // the models prepare their inputs
+	leases      func(Storage, FillOptions) leases // nil for those of the directory
 	mem         memory.Allocator
 	onProgress  func(FillStats)
 }
@@ -194,6 +249,9 @@ func (s *setup) stages(ctx context.Context, c *Cache) (*Fill, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.leases != nil {
+		opts.leases = s.leases(c.st, opts)
+	}
 	f, err := c.Fill(ctx, opts)
 	if err != nil {
 		return nil, err
@@ -201,7 +259,15 @@ func (s *setup) stages(ctx context.Context, c *Cache) (*Fill, error) {
 	g, _ := stage.NewGroup(ctx)
 	objects := f.Index(g, s.samples(g))
 	for name, in := range objects {
-		f.Write(g, name, encode.Stage(g, in, name, s.models[name], encode.StageOptions{Workers: s.workers, Allocator: s.mem}))
+		o := encode.StageOptions{Workers: s.workers, BatchSize: s.batch, Allocator: s.mem}
+		if !s.forgets {
+			o.Memo = f.Memo(name)
+		}
+		var m encode.Model = s.models[name]
+		if s.prepares {
+			m = preparingModel{s.models[name]}
+		}
+		f.Write(g, name, encode.Stage(g, in, name, m, o))
 	}
 	return f, g.Wait()
 }

@@ -16,7 +16,18 @@ import (
 // the encoders that are cached, as [SplitReader.Gather] gives them. It reads
 // only the files that hold these rows, one record batch at a time, and is nil
 // for a split without rows.
-func (c *Cache) Head(ctx context.Context, s *Split, n int) (arrow.Record, error) {
+func (c *Cache) Head(ctx context.Context, s *Split, n int) (rec arrow.Record, err error) {
+	err = c.again(ctx, func(at *Cache) error {
+		s, err := c.splitAt(at, s)
+		if err == nil {
+			rec, err = at.head(ctx, s, n)
+		}
+		return err
+	})
+	return rec, err
+}
+
+func (c *Cache) head(ctx context.Context, s *Split, n int) (arrow.Record, error) {
 	var recs []arrow.Record
 	defer func() {
 		for _, r := range recs {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -105,12 +104,11 @@ func (f *Fill) Index(g *stage.Group, in stage.Stream[arrow.Record]) map[string]s
 			s := &shardSender{f: f, e: e, emit: emit}
 			defer func() { err = errors.Join(err, s.drop()) }()
 			for j := range in {
-				err := s.send(ctx, j)
-				if err = errors.Join(err, j.inputs.close()); err != nil {
+				if err := s.send(ctx, j); err != nil {
 					return err
 				}
 			}
-			return nil
+			return s.settle(ctx)
 		})
 	}
 	return out
@@ -235,7 +233,7 @@ func (ix *indexer) take(ctx context.Context, rec arrow.Record, emit func(int, *s
 			if !u.e.Cached {
 				continue
 			}
-			p, fresh, err := u.e.table.insert(id, u.e.next)
+			p, fresh, err := u.e.insert(id, u.e.next)
 			if err != nil {
 				return err
 			}
@@ -375,135 +373,4 @@ func (ix *indexer) seal(e *encoderFill, emit func(int, *shardJob) error) error {
 	j := &shardJob{plan: p, inputs: a.inputs}
 	a.ids, a.inputs, a.from = nil, nil, nil
 	return emit(a.out, j)
-}
-
-// shardSender emits what is to be encoded of one shard after the other.
-type shardSender struct {
-	f    *Fill
-	e    *encoderFill
-	emit func(arrow.Record) error
-	w    *shardWriter // of shards in which everything is converted, nil for none
-	conv *converter
-}
-
-func (s *shardSender) drop() error {
-	if s.w == nil {
-		return nil
-	}
-	return errors.Join(s.w.drop(), s.conv.close())
-}
-
-// send emits the object batches of one shard, unless its file is there or can
-// be written without an encoder.
-func (s *shardSender) send(ctx context.Context, j *shardJob) error {
-	f, e, p := s.f, s.e, j.plan
-	e.mu.Lock()
-	p.name = fmt.Sprintf("%s/%05d-%s.arrow", e.entry.Folder, len(e.entry.Shards)+len(e.plans), p.id[:8])
-	e.mu.Unlock()
-	done, ok, err := adopt(ctx, f.c.st, f.mem, p)
-	if ok {
-		f.count(func(st *FillStats) {
-			es := st.Encoders[e.Name]
-			es.Resumed += p.rows
-			st.Encoders[e.Name] = es
-		})
-	} else if err == nil {
-		err = f.reserve(e, p)
-	}
-	if !ok && err == nil && p.converts(0) && p.run(0, int(p.rows)) == int(p.rows) {
-		done, err = s.convert(ctx, p)
-		ok = true
-	}
-	if err != nil {
-		p.release()
-		return err
-	}
-	e.mu.Lock()
-	e.plans = append(e.plans, p)
-	if ok {
-		p.result = &done
-	}
-	e.mu.Unlock()
-	if !ok {
-		if err := s.objects(p, j.inputs.reader()); err != nil {
-			return err
-		}
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	p.sent = true
-	if p.result != nil {
-		p.release()
-	}
-	return nil
-}
-
-// An object batch has the objects of windowBatches batches of an encoder, so
-// that it can put those of one length together, or fewer whole ones once their
-// inputs have windowBytes.
-const (
-	windowBatches = 16
-	windowBytes   = 1 << 20
-)
-
-// objects emits the objects of a shard that are to be encoded.
-func (s *shardSender) objects(p *shardPlan, next func() ([]byte, error)) error {
-	b := array.NewRecordBuilder(s.f.mem, s.f.objects)
-	defer b.Release()
-	idCol, inCol := b.Field(0).(*array.FixedSizeBinaryBuilder), b.Field(1).(*array.BinaryBuilder)
-	size := 0
-	for at := 0; at < int(p.rows); {
-		n := p.run(at, int(p.rows))
-		for id := range slices.Chunk(p.ids[at*idBytes:(at+n)*idBytes], idBytes) {
-			if p.converts(at) {
-				break
-			}
-			input, err := next()
-			if err != nil {
-				return err
-			}
-			idCol.Append(id)
-			inCol.Append(input)
-			size += len(input)
-			if rows := idCol.Len(); rows == windowBatches*s.e.BatchSize || rows%s.e.BatchSize == 0 && size >= windowBytes {
-				if err := s.emit(b.NewRecord()); err != nil {
-					return err
-				}
-				size = 0
-			}
-		}
-		at += n
-	}
-	if idCol.Len() > 0 {
-		return s.emit(b.NewRecord())
-	}
-	return nil
-}
-
-// convert writes a shard whose objects are all stored in float32.
-func (s *shardSender) convert(ctx context.Context, p *shardPlan) (none Shard, err error) {
-	if s.w == nil {
-		if s.w, err = newShardWriter(s.f.c.st, s.f.mem, &s.e.entry, s.e.BatchSize); err != nil {
-			return none, err
-		}
-		s.conv = newConverter(s.f, s.e.full.entry)
-	}
-	if err := s.w.open(ctx, p); err != nil {
-		return none, err
-	}
-	if err := s.conv.write(ctx, s.w, p, 0, int(p.rows)); err != nil {
-		return none, err
-	}
-	return s.w.close(ctx, p)
-}
-
-// finish notes that a shard is there. Its ids are no longer needed, if the
-// stage that emits its objects has come to their end.
-func (e *encoderFill) finish(p *shardPlan, s Shard) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	p.result = &s
-	if p.sent {
-		p.release()
-	}
 }

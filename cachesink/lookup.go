@@ -51,7 +51,24 @@ type KeyMatch struct {
 // there are. It reads the split files, and of the shards those that hold a
 // returned match, one record batch at a time. A split or encoder that is not
 // there is ErrMissing; a key that is not there is no error.
-func (c *Cache) Lookup(ctx context.Context, key string, opts LookupOptions) ([]KeyMatch, int64, error) {
+func (c *Cache) Lookup(ctx context.Context, key string, opts LookupOptions) (found []KeyMatch, total int64, err error) {
+	err = c.again(ctx, func(at *Cache) error {
+		opts := opts
+		if opts.Split != nil {
+			s, err := c.splitAt(at, opts.Split)
+			if err != nil {
+				return err
+			}
+			opts.Split = at.manifest.Split(s.Name, s.Fingerprint)
+		}
+		var err error
+		found, total, err = at.lookup(ctx, key, opts)
+		return err
+	})
+	return found, total, err
+}
+
+func (c *Cache) lookup(ctx context.Context, key string, opts LookupOptions) ([]KeyMatch, int64, error) {
 	opts.Limit = cmp.Or(opts.Limit, 100)
 	splits, err := c.manifest.lookupSplits(opts)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -387,21 +388,45 @@ func manifestName(generation int64) string {
 	return fmt.Sprintf("%s%010d.json", manifestsDir, generation)
 }
 
+// generationOf returns the number of a manifest's name, 0 for others', and
+// whether it is that of a claim.
+func generationOf(name string) (n int64, claim bool) {
+	name, claim = strings.CutSuffix(name, store.ClaimSuffix)
+	n, err := strconv.ParseInt(strings.TrimSuffix(path.Base(name), ".json"), 10, 64)
+	if err != nil || n < 1 || manifestName(n) != name {
+		return 0, false
+	}
+	return n, claim
+}
+
 // readManifest returns the highest generation, and the highest number that
 // is taken: a higher one where a commit has begun and its file has not come.
 // A manifest gets its name when it is complete, so one that cannot be read
 // is damage, never a commit cut short: an older generation is not served in
 // its place. An empty store has generation 0.
-func readManifest(ctx context.Context, st store.Store) (*Manifest, int64, error) {
+func readManifest(ctx context.Context, st store.Store) (m *Manifest, top int64, err error) {
+	for range manifestTries {
+		m, top, err = newestManifest(ctx, st)
+		if !errors.Is(err, fs.ErrNotExist) {
+			break // else a collection removed it, and there is a newer one
+		}
+	}
+	return m, top, err
+}
+
+// manifestTries bounds how often the newest manifest may be removed between
+// being listed and being read.
+const manifestTries = 5
+
+func newestManifest(ctx context.Context, st store.Store) (*Manifest, int64, error) {
 	list, err := st.List(ctx, manifestsDir)
 	if err != nil {
 		return nil, 0, fmt.Errorf("list the manifests of %s: %w", st, err)
 	}
 	var gen, top int64
 	for _, info := range list {
-		name, claim := strings.CutSuffix(info.Name, store.ClaimSuffix)
-		n, err := strconv.ParseInt(strings.TrimSuffix(path.Base(name), ".json"), 10, 64)
-		if err != nil || n < 1 || manifestName(n) != name {
+		n, claim := generationOf(info.Name)
+		if n == 0 {
 			continue // not ours
 		}
 		top = max(top, n)
@@ -413,14 +438,14 @@ func readManifest(ctx context.Context, st store.Store) (*Manifest, int64, error)
 		return &Manifest{Format: baseVersion, Encoders: []Encoder{}, Splits: []Split{}}, top, nil
 	}
 	name := manifestName(gen)
-	b, err := store.ReadAll(ctx, st, name, maxManifest)
-	if err != nil {
-		return nil, 0, fmt.Errorf("read %s of %s: %w", name, st, err)
-	}
-	m, err := ParseManifest(b)
-	if err == nil && m.Generation != gen {
-		err = fmt.Errorf("%w: it says generation %d", ErrCorrupt, m.Generation)
-	}
+	var m *Manifest
+	_, err = store.ReadFunc(ctx, st, name, maxManifest, func(b []byte) (err error) {
+		m, err = ParseManifest(b)
+		if err == nil && m.Generation != gen {
+			err = fmt.Errorf("%w: it says generation %d", ErrCorrupt, m.Generation)
+		}
+		return err
+	})
 	if err != nil {
 		return nil, 0, fmt.Errorf("read %s of %s: %w", name, st, err)
 	}

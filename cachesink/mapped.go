@@ -50,7 +50,7 @@ func mapFile(ctx context.Context, st mapper, read store.Store, f File, note note
 	case errors.Is(err, errors.ErrUnsupported):
 		return nil, nil
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, corrupt(f.Name, "the file is gone")
+		return nil, gone(f.Name, err)
 	case err != nil:
 		return nil, err
 	}

@@ -279,10 +279,10 @@ func TestMappedConcurrently(t *testing.T) {
 	}
 }
 
-// settled is a folder whose files were all written long before.
-type settled struct{ *store.Dir }
+// longAgo is a folder whose files were all written long before.
+type longAgo struct{ *store.Dir }
 
-func (s settled) Map(ctx context.Context, name string) (*store.Mapping, error) {
+func (s longAgo) Map(ctx context.Context, name string) (*store.Mapping, error) {
 	m, err := s.Dir.Map(ctx, name)
 	if m != nil {
 		m.Opened = m.Opened.Add(time.Hour)
@@ -300,7 +300,7 @@ func TestVerifiedIsRemembered(t *testing.T) {
 	fill := mappedFill(Float32)
 	fill.recRows = 0 // fewer blocks with metadata
 	c, _ := mustRun(t, fill, quickDir(dir))
-	st := settled{store.NewDir(dir, nil)}
+	st := longAgo{store.NewDir(dir, nil)}
 	left := func(st Storage, always bool, rows []int64) (before, after int64) {
 		t.Helper()
 		cache, err := Open(t.Context(), st, checked(t))

@@ -14,33 +14,49 @@ import (
 // of the manifest's shards, as record batches of [EmbeddingSchema]: float32,
 // however they are stored. One record batch of a shard is in memory at a
 // time; the receiver owns what it is given. The first error ends the
-// sequence.
+// sequence: ErrMoved where another process has moved the objects to other
+// shards after the first of them were given.
 func (c *Cache) Objects(ctx context.Context, e *Encoder) iter.Seq2[arrow.Record, error] {
 	return func(yield func(arrow.Record, error) bool) {
 		schema := EmbeddingSchema(e.Dim)
-		for _, s := range e.Shards {
-			err := readShard(ctx, c.st, c.mem, e, s.File, func(rec arrow.Record) error {
+		given := false
+		err := c.again(ctx, func(at *Cache) error {
+			if at != c && given {
+				return fmt.Errorf("%w: objects were moved while they were read", ErrMoved)
+			}
+			e, err := c.encoderAt(at, e)
+			if err != nil {
+				return err
+			}
+			return at.eachShard(ctx, e, func(s Shard, rec arrow.Record) error {
 				out, err := c.decoded(e, schema, rec)
 				if err != nil {
 					return corrupt(s.Name, "%v", err)
 				}
-				if !yield(out, nil) {
+				if given = true; !yield(out, nil) {
 					return errEnough
 				}
 				return nil
 			})
-			if errors.Is(err, errEnough) {
-				return
-			}
-			if err != nil {
-				if ctx.Err() != nil {
-					err = context.Cause(ctx)
-				}
-				yield(nil, fmt.Errorf("read encoder %q: %w", e.Name, err))
-				return
-			}
+		})
+		switch {
+		case errors.Is(err, errEnough) || err == nil:
+			return
+		case ctx.Err() != nil:
+			err = context.Cause(ctx)
+		}
+		yield(nil, fmt.Errorf("read encoder %q: %w", e.Name, err))
+	}
+}
+
+// eachShard calls fn with the record batches of an encoder's shards.
+func (c *Cache) eachShard(ctx context.Context, e *Encoder, fn func(Shard, arrow.Record) error) error {
+	for _, s := range e.Shards {
+		if err := readShard(ctx, c.st, c.mem, e, s.File, func(rec arrow.Record) error { return fn(s, rec) }); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // decoded returns a shard's record batch with its embeddings in float32.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"slices"
 	"strings"
@@ -16,6 +17,11 @@ import (
 // metadata. It reads little more than the file's footer.
 func (c *Cache) Schema(ctx context.Context, f File) (schema *arrow.Schema, err error) {
 	r, err := openChecked(ctx, c.st, f)
+	if errors.Is(err, fs.ErrNotExist) {
+		if now, moved, e := c.newest(ctx); e == nil && moved && !slices.Contains(now.manifest.Files(), f.Name) {
+			return nil, fmt.Errorf("%w: %s was removed from %s since it was opened", ErrMissing, f.Name, c.st)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s of %s: %w", f.Name, c.st, err)
 	}
@@ -109,14 +115,13 @@ func (c *Cache) someBatches(ctx context.Context, s *Split, want func(from, to in
 		if start += f.Rows; !want(first, start) {
 			continue
 		}
-		err := readFile(ctx, c.st, c.mem, f, func(rec arrow.Record) (err error) {
-			defer malformed(&err)
+		err := readPlain(ctx, c.st, c.mem, f, func(rec arrow.Record) error {
 			if schema == nil {
 				schema = rec.Schema()
 			} else if !schema.Equal(rec.Schema()) {
 				return corrupt(f.Name, "its columns differ from the first file's")
 			}
-			err = fn(first, rec)
+			err := fn(first, rec)
 			first += rec.NumRows()
 			return err
 		})

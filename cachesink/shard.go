@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
+	"strings"
 	"unsafe"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -33,9 +35,12 @@ type shardPlan struct {
 	// -1 for an object to encode. It is nil where all are to be encoded.
 	from     []int64
 	fromList *list[int64]
-	sent     bool // all objects were emitted
+	memo     *shardMemo // of what is encoded; nil until its objects are emitted
+	sent     bool       // all objects were emitted
+	done     bool       // and all embeddings were taken
 	// result is the finished shard; set by the stage that emits the shard's
-	// objects if it was there already, else by the one that writes it.
+	// objects if it was there already, by the one that writes it, or by the
+	// one that encodes if another fill was faster.
 	result *Shard
 }
 
@@ -205,7 +210,7 @@ func (w *shardWriter) close(ctx context.Context, p *shardPlan) (Shard, error) {
 		if err := file.finish(); err != nil {
 			return Shard{}, err
 		}
-		if s, ok, err := adopt(ctx, w.st, w.mem, p); ok || err != nil {
+		if s, ok, err := adopt(ctx, w.st, w.mem, p, ""); ok || err != nil {
 			return s, err
 		}
 		f, err := file.publish(ctx, p.name)
@@ -214,29 +219,52 @@ func (w *shardWriter) close(ctx context.Context, p *shardPlan) (Shard, error) {
 	return s, errors.Join(err, file.abort())
 }
 
-// drop ends an open shard without a name, and frees the writer's memory.
-func (w *shardWriter) drop() (err error) {
+// discard ends an open shard without a name.
+func (w *shardWriter) discard() (err error) {
 	if w.fileWriter != nil {
 		err = w.abort()
 		w.fileWriter = nil
 	}
-	w.rows.free()
 	return err
 }
 
-// adopt looks for a finished file of a planned shard that an earlier fill
-// has left. It counts only if every checksum holds and its objects are the
-// planned ones.
-func adopt(ctx context.Context, st store.Store, mem memory.Allocator, p *shardPlan) (Shard, bool, error) {
-	info, err := st.Stat(ctx, p.name)
+// drop is discard, and frees the writer's memory.
+func (w *shardWriter) drop() error {
+	defer w.rows.free()
+	return w.discard()
+}
+
+// adopt looks for a finished file of a planned shard that another fill has
+// left: under the shard's own name, or the one that the other had planned. It
+// counts only if every checksum holds and its objects are the planned ones.
+func adopt(ctx context.Context, st store.Store, mem memory.Allocator, p *shardPlan, other string) (Shard, bool, error) {
+	s, ok, err := p.adopt(ctx, st, mem, p.name)
+	if ok || err != nil || other == "" || other == p.name {
+		return s, ok, err
+	}
+	if path.Dir(other) != path.Dir(p.name) || !strings.HasSuffix(other, p.suffix()) {
+		return s, false, nil // it cannot be the shard's
+	}
+	return p.adopt(ctx, st, mem, other)
+}
+
+// suffix is how the name of the shard's file ends, whoever writes it.
+func (p *shardPlan) suffix() string { return "-" + p.id[:8] + ".arrow" }
+
+// task is what the shard is called among fills that share the work: its
+// folder and id, since encoders of several names may be one.
+func (p *shardPlan) task() string { return path.Base(path.Dir(p.name)) + "-" + p.id }
+
+func (p *shardPlan) adopt(ctx context.Context, st store.Store, mem memory.Allocator, name string) (Shard, bool, error) {
+	info, err := st.Stat(ctx, name)
 	if err != nil {
 		return Shard{}, false, ctx.Err() // most often: there is none
 	}
-	sums, err := store.ReadAll(ctx, st, p.name+sumSuffix, sumBytes(info.Size))
+	sums, err := store.ReadAll(ctx, st, name+sumSuffix, sumBytes(info.Size))
 	if err != nil {
 		return Shard{}, false, ctx.Err()
 	}
-	f := File{Name: p.name, Rows: p.rows, Bytes: info.Size, Sum: sumDigest(sums)}
+	f := File{Name: name, Rows: p.rows, Bytes: info.Size, Sum: sumDigest(sums)}
 	rest := p.ids
 	err = readFile(ctx, st, mem, f, func(rec arrow.Record) error {
 		ids, err := idColumn(rec)
@@ -244,13 +272,16 @@ func adopt(ctx context.Context, st store.Store, mem memory.Allocator, p *shardPl
 			return err
 		}
 		if !bytes.HasPrefix(rest, ids) {
-			return corrupt(p.name, "its objects are not the planned ones")
+			return corrupt(name, "its objects are not the planned ones")
 		}
 		rest = rest[len(ids):]
 		return nil
 	})
 	if err != nil {
 		return Shard{}, false, ctx.Err() // encoded again, and replaced
+	}
+	if err := freshen(ctx, st, f); err != nil {
+		return Shard{}, false, err
 	}
 	return p.shard(f), true, nil
 }

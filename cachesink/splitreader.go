@@ -46,7 +46,7 @@ type Tables struct {
 	// take back what was lent. Default: false.
 	Copy bool
 
-	byFolder map[string]*Table
+	byFolder map[string][]*Table
 }
 
 func (t *Tables) notes() noteFolder {
@@ -58,29 +58,34 @@ func (t *Tables) notes() noteFolder {
 
 // Release frees all tables.
 func (t *Tables) Release() {
-	for _, tab := range t.byFolder {
-		tab.Release()
+	for _, tabs := range t.byFolder {
+		for _, tab := range tabs {
+			tab.Release()
+		}
 	}
 	t.byFolder = nil
 }
 
-// table returns an encoder's embeddings, loaded at the first call.
+// table returns an encoder's embeddings, loaded at the first call. Positions
+// in a split of another generation may count through other shards.
 func (t *Tables) table(ctx context.Context, c *Cache, folder string) (*Table, error) {
-	if tab := t.byFolder[folder]; tab != nil {
-		return tab, nil
-	}
 	e := c.manifest.Encoder(folder)
 	if e == nil {
 		return nil, fmt.Errorf("%w: no embeddings in %s", ErrMissing, folder)
+	}
+	for _, tab := range t.byFolder[folder] {
+		if slices.EqualFunc(tab.shards, e.Shards, func(a, b Shard) bool { return a.ID == b.ID }) {
+			return tab, nil
+		}
 	}
 	tab, err := c.loadTable(ctx, e, t)
 	if err != nil {
 		return nil, err
 	}
 	if t.byFolder == nil {
-		t.byFolder = map[string]*Table{}
+		t.byFolder = map[string][]*Table{}
 	}
-	t.byFolder[folder] = tab
+	t.byFolder[folder] = append(t.byFolder[folder], tab)
 	return tab, nil
 }
 
@@ -90,7 +95,20 @@ func (t *Tables) table(ctx context.Context, c *Cache, folder string) (*Table, er
 // when a row of the block is gathered. No byte is used before its checksum
 // held. The tables must live as long as the reader; not safe for concurrent
 // use with the same tables.
-func (c *Cache) Read(ctx context.Context, s *Split, tables *Tables) (_ *SplitReader, err error) {
+// Where files were removed since the cache was opened, the split is read as
+// the newest manifest has it; a split that it has no more is ErrMissing.
+func (c *Cache) Read(ctx context.Context, s *Split, tables *Tables) (r *SplitReader, err error) {
+	err = c.again(ctx, func(at *Cache) error {
+		s, err := c.splitAt(at, s)
+		if err == nil {
+			r, err = at.read(ctx, s, tables)
+		}
+		return err
+	})
+	return r, err
+}
+
+func (c *Cache) read(ctx context.Context, s *Split, tables *Tables) (_ *SplitReader, err error) {
 	r := &SplitReader{
 		c: c, split: s, tables: map[string]*Table{},
 		batches: &recycler{Allocator: c.mem, limit: gatheredBuffers},
@@ -131,7 +149,7 @@ func (c *Cache) readTable(ctx context.Context, files []File) (arrow.Record, erro
 		}
 	}()
 	for _, f := range files {
-		err := readFile(ctx, c.st, c.mem, f, func(rec arrow.Record) error {
+		err := readPlain(ctx, c.st, c.mem, f, func(rec arrow.Record) error {
 			if len(recs) > 0 && !recs[0].Schema().Equal(rec.Schema()) {
 				return corrupt(f.Name, "its columns differ from the first file's")
 			}

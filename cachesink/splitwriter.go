@@ -115,7 +115,7 @@ func (w *tableWriter) publish(ctx context.Context, folder string) ([]File, error
 func (w *tableWriter) each(ctx context.Context, fn func(arrow.Record) error) error {
 	for i, f := range w.files {
 		if w.named != nil {
-			if err := readFile(ctx, w.st, w.mem, w.named[i], fn); err != nil {
+			if err := readPlain(ctx, w.st, w.mem, w.named[i], fn); err != nil {
 				return err
 			}
 			continue
@@ -383,19 +383,6 @@ func (w *splitWriter) abort() error {
 		err = errors.Join(err, w.inputs.abort())
 	}
 	return err
-}
-
-// sums returns the digests of the finished files.
-func (w *splitWriter) sums() (out []string) {
-	for _, t := range []*tableWriter{w.table, w.inputs} {
-		if t == nil {
-			continue
-		}
-		for _, f := range t.files {
-			out = append(out, sumDigest(f.done))
-		}
-	}
-	return out
 }
 
 // move writes the files anew with new positions.

@@ -64,6 +64,18 @@ func (s *spool) flush(ctx context.Context) error {
 	return err
 }
 
+// park frees the spool's memory until it is read.
+func (s *spool) park(ctx context.Context) error {
+	if s.n > 0 {
+		if err := s.flush(ctx); err != nil {
+			return err
+		}
+	}
+	free(s.mem)
+	s.mem = nil
+	return nil
+}
+
 func (s *spool) write(b []byte) error {
 	n, err := s.file.Write(b)
 	s.size += int64(n)

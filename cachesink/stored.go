@@ -172,6 +172,22 @@ func (b *block) append(ids []byte, vecs []float32) (int, error) {
 	return k, nil
 }
 
+// appendStored appends a row as it is stored, which takes no rounding.
+func (b *block) appendStored(id []byte, e *storedRows, row int) {
+	copy(b.ids()[b.n*idBytes:], id)
+	from, to := row*e.dim, (row+1)*e.dim
+	switch b.layout.dtype {
+	case Float16:
+		copy(arrow.Uint16Traits.CastFromBytes(b.values())[b.n*b.dim:], e.f16[from:to])
+	case Int8:
+		copy(arrow.Int8Traits.CastFromBytes(b.values())[b.n*b.dim:], e.i8[from:to])
+		arrow.Float32Traits.CastFromBytes(b.scales())[b.n] = e.scales[row]
+	default:
+		copy(arrow.Float32Traits.CastFromBytes(b.values())[b.n*b.dim:], e.f32[from:to])
+	}
+	b.n++
+}
+
 // record returns the rows as a record batch over the block's memory.
 func (b *block) record(schema *arrow.Schema) arrow.Record {
 	col := func(t arrow.DataType, n int, mem []byte, children ...arrow.ArrayData) arrow.ArrayData {

@@ -89,7 +89,7 @@ func openChecked(ctx context.Context, st store.Store, f File) (*checkedReader, e
 	}
 	r, err := st.Open(ctx, f.Name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, corrupt(f.Name, "the file is gone")
+		return nil, gone(f.Name, fs.ErrNotExist)
 	}
 	if err != nil {
 		return nil, err
@@ -102,17 +102,20 @@ func openChecked(ctx context.Context, st store.Store, f File) (*checkedReader, e
 }
 
 func readSums(ctx context.Context, st store.Store, f File) ([]byte, error) {
-	size := sumBytes(f.Bytes)
-	sums, err := store.ReadAll(ctx, st, f.Name+sumSuffix, size)
+	name, size := f.Name+sumSuffix, sumBytes(f.Bytes)
+	sums, err := store.ReadFunc(ctx, st, name, size, func(b []byte) error {
+		if int64(len(b)) != size || sumDigest(b) != f.Sum {
+			return corrupt(name, "the checksums are not the manifest's")
+		}
+		return nil
+	})
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, corrupt(f.Name+sumSuffix, "the file is gone")
-	case err != nil && !errors.Is(err, store.ErrTooLarge):
-		return nil, err
-	case err != nil || int64(len(sums)) != size || sumDigest(sums) != f.Sum:
-		return nil, corrupt(f.Name+sumSuffix, "the checksums are not the manifest's")
+		return nil, gone(name, fs.ErrNotExist)
+	case errors.Is(err, store.ErrTooLarge):
+		return nil, corrupt(name, "the checksums are not the manifest's")
 	}
-	return sums, nil
+	return sums, err
 }
 
 // sumBytes returns the size of the checksums of a file of n bytes.
@@ -141,13 +144,23 @@ func (c *checkedReader) block(off int64) error {
 	return nil
 }
 
-// fetch reads whole blocks that start at offset at and checks them.
+// fetch reads whole blocks that start at offset at and checks them. Where
+// they may come from a copy, a wrong one is replaced once.
 func (c *checkedReader) fetch(b []byte, at int64) error {
+	err := c.fetchOnce(b, at)
+	if r, ok := c.r.(store.Refresher); ok && errors.Is(err, ErrCorrupt) {
+		r.Refresh(at, int64(len(b)))
+		return c.fetchOnce(b, at)
+	}
+	return err
+}
+
+func (c *checkedReader) fetchOnce(b []byte, at int64) error {
 	if n, err := c.r.ReadAt(b, at); n < len(b) {
 		if err == io.EOF || err == nil {
 			return corrupt(c.name, "it was cut while being read")
 		}
-		return err
+		return unreadable{err}
 	}
 	for i := 0; i < len(b); i += sumBlock {
 		k := (at + int64(i)) / sumBlock

@@ -17,6 +17,7 @@ type Table struct {
 	dim    int
 	dtype  DType
 	rows   int64
+	shards []Shard
 	chunks []chunk
 	files  []*mappedFile
 	looked atomic.Int64 // when the files were last held to be unchanged, in ns
@@ -39,7 +40,7 @@ type chunk struct {
 // loadTable opens all shards of an encoder. Those that are mapped are checked
 // as they are touched, all others are read and checked now.
 func (c *Cache) loadTable(ctx context.Context, e *Encoder, o *Tables) (*Table, error) {
-	t := &Table{dim: e.Dim, dtype: e.DType}
+	t := &Table{dim: e.Dim, dtype: e.DType, shards: e.Shards}
 	for _, s := range e.Shards {
 		if !o.Copy {
 			f, chunks, err := c.mapShard(ctx, e, s, o.notes())

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"strconv"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
+
+	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
 // Finding is one file of the cache that is not as it was written.
@@ -22,33 +25,68 @@ type Finding struct {
 // for each file, what is wrong with it or nil, and its size: checksums,
 // structure, numbers of rows, object ids that do not hash to their shard's
 // id, and positions outside their shards. It repairs nothing, and goes on
-// after a finding. It ends early, without a finding, when ctx does.
+// after a finding. Where another process has removed files since the cache
+// was opened, it goes on with what the newest manifest names. It ends early,
+// without a finding, when ctx does.
 func (c *Cache) Verify(ctx context.Context) iter.Seq2[*Finding, int64] {
+	if s, ok := c.st.(store.Copier); ok {
+		c = &Cache{st: s.Original(), mem: c.mem, manifest: c.manifest}
+	}
 	return func(yield func(*Finding, int64) bool) {
 		mem := &recycler{Allocator: c.mem}
 		defer mem.close()
+		done := map[File]bool{}
+		for at := c; at != nil; {
+			at = at.verify(ctx, mem, done, yield)
+		}
+	}
+}
+
+// verify checks the files that are not done. It returns the cache at a newer
+// manifest where a file is gone that this one does not name, else nil.
+func (c *Cache) verify(ctx context.Context, mem memory.Allocator, done map[File]bool, yield func(*Finding, int64) bool) *Cache {
+	for f, check := range c.checks(ctx, mem) {
+		if done[f] {
+			continue
+		}
+		err := check()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			if now, moved, e := c.newest(ctx); e == nil && moved {
+				return now
+			}
+		}
+		done[f] = true
+		if !yield(finding(f, err), f.Bytes) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// checks yields each file with what finds out whether it is as it was written.
+func (c *Cache) checks(ctx context.Context, mem memory.Allocator) iter.Seq2[File, func() error] {
+	return func(yield func(File, func() error) bool) {
+		rows := map[string]int64{} // of encoders, by folder
 		for _, e := range c.manifest.Encoders {
+			rows[e.Folder] = e.Rows()
 			for _, s := range e.Shards {
-				err := c.verifyShard(ctx, mem, &e, s)
-				if ctx.Err() != nil || !yield(finding(s.File, err), s.Bytes) {
+				if !yield(s.File, func() error { return c.verifyShard(ctx, mem, &e, s) }) {
 					return
 				}
 			}
 		}
-		rows := map[string]int64{} // of encoders, by folder
-		for _, e := range c.manifest.Encoders {
-			rows[e.Folder] = e.Rows()
-		}
 		for _, s := range c.manifest.Splits {
 			for _, f := range s.Files {
-				err := c.verifySplitFile(ctx, mem, &s, rows, f)
-				if ctx.Err() != nil || !yield(finding(f, err), f.Bytes) {
+				if !yield(f, func() error { return c.verifySplitFile(ctx, mem, &s, rows, f) }) {
 					return
 				}
 			}
 			for _, f := range s.Inputs {
-				err := readFile(ctx, c.st, mem, f, func(arrow.Record) error { return nil })
-				if ctx.Err() != nil || !yield(finding(f, err), f.Bytes) {
+				all := func(arrow.Record) error { return nil }
+				if !yield(f, func() error { return readPlain(ctx, c.st, mem, f, all) }) {
 					return
 				}
 			}
@@ -100,7 +138,7 @@ func (c *Cache) verifyShard(ctx context.Context, mem memory.Allocator, e *Encode
 }
 
 func (c *Cache) verifySplitFile(ctx context.Context, mem memory.Allocator, s *Split, rows map[string]int64, f File) error {
-	return readFile(ctx, c.st, mem, f, func(rec arrow.Record) error {
+	return readPlain(ctx, c.st, mem, f, func(rec arrow.Record) error {
 		for _, e := range s.Encoders {
 			if e.Folder == "" {
 				continue

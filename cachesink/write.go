@@ -29,7 +29,7 @@ func (f *Fill) Write(g *stage.Group, encoder string, in stage.Stream[arrow.Recor
 			return err
 		}
 		if e.full != nil {
-			w.conv = newConverter(f, e.full.entry)
+			w.conv = newConverter(f.c, f.mem, e.full.entry)
 		}
 		defer func() { err = errors.Join(err, w.w.drop(), w.conv.close()) }()
 		for rec := range in {
@@ -50,7 +50,6 @@ func (f *Fill) Write(g *stage.Group, encoder string, in stage.Stream[arrow.Recor
 type embeddingWriter struct {
 	f    *Fill
 	e    *encoderFill
-	next int        // plan to look at
 	plan *shardPlan // whose shard is open, nil for none
 	at   int        // objects of the plan written
 	w    *shardWriter
@@ -84,16 +83,25 @@ func (w *embeddingWriter) take(ctx context.Context, rec arrow.Record) error {
 		}
 		ids, vecs = ids[n:], vecs[rows*w.e.Dim:]
 		w.at += rows
-		w.f.count(func(s *FillStats) {
-			es := s.Encoders[w.e.Name]
-			es.Encoded += int64(rows)
-			s.Encoders[w.e.Name] = es
-		})
+		w.count(int64(rows))
 		if err := w.advance(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// count counts embeddings that have come. Some of them may be known from
+// before, and at the end all of those have come.
+func (w *embeddingWriter) count(rows int64) {
+	known := min(rows, w.e.recalled.Load())
+	w.e.recalled.Add(-known)
+	w.f.count(func(s *FillStats) {
+		es := s.Encoders[w.e.Name]
+		es.Resumed += known
+		es.Encoded += rows - known
+		s.Encoders[w.e.Name] = es
+	})
 }
 
 // advance writes the converted embeddings that come next in the open shard,
@@ -109,16 +117,29 @@ func (w *embeddingWriter) advance(ctx context.Context) error {
 	if w.at < int(w.plan.rows) {
 		return nil
 	}
-	done, err := w.w.close(ctx, w.plan)
+	done, err := w.close(ctx)
 	if err != nil {
 		return err
 	}
+	w.plan.memo.end(ctx)
 	w.e.finish(w.plan, done)
 	w.plan = nil
 	return nil
 }
 
-// open starts the next planned shard that is not there yet.
+// close ends the open shard. If another fill has published it meanwhile, what
+// was written does not count, nor is all of it real.
+func (w *embeddingWriter) close(ctx context.Context) (Shard, error) {
+	w.e.mu.Lock()
+	given := w.plan.result
+	w.e.mu.Unlock()
+	if given != nil {
+		return *given, w.w.discard()
+	}
+	return w.w.close(ctx, w.plan)
+}
+
+// open starts the shard whose objects were emitted next.
 func (w *embeddingWriter) open(ctx context.Context) error {
 	if w.plan != nil {
 		return nil
@@ -133,18 +154,16 @@ func (w *embeddingWriter) open(ctx context.Context) error {
 	return w.advance(ctx) // there is an object to encode, so that it stays open
 }
 
-// pending returns the next shard to write, nil if none was planned so far.
+// pending returns the next shard to write, nil if there is none so far.
 func (w *embeddingWriter) pending() *shardPlan {
 	w.e.mu.Lock()
 	defer w.e.mu.Unlock()
-	for w.next < len(w.e.plans) {
-		p := w.e.plans[w.next]
-		w.next++
-		if p.result == nil {
-			return p
-		}
+	if len(w.e.queue) == 0 {
+		return nil
 	}
-	return nil
+	p := w.e.queue[0]
+	w.e.queue = w.e.queue[1:]
+	return p
 }
 
 // complete reports an end that came too early.

@@ -32,6 +32,9 @@ type StageOptions struct {
 	// Allocator is where the embeddings' memory comes from. Default:
 	// memory.DefaultAllocator.
 	Allocator memory.Allocator
+	// Memo, if set, keeps what is encoded, and is asked for each batch before
+	// it is encoded. Default: nil.
+	Memo Memo
 }
 
 var (
@@ -46,8 +49,8 @@ var (
 // input, see package cachesink) and emits, in the same order, record batches
 // of the same rows with the columns id and embedding, a
 // fixed_size_list<float32>[Dim]. The encoder writes straight into the Arrow
-// buffer. Encoders are opened when the first batch comes, not before, and
-// closed when the stage ends.
+// buffer. A worker opens its encoder when it first has a batch to encode, not
+// before, and closes it when the stage ends.
 //
 // An object batch is cut into batches of BatchSize for the encoders. Where the
 // encoder is not batch-invariant, since it pads its inputs to the longest one,
@@ -70,7 +73,7 @@ func Stage(g *stage.Group, in stage.Stream[arrow.Record], name string, m Model, 
 	jobs := stage.Process(g, prepareStage(g, in, name, m, opts.Preparers), "batches of "+name,
 		(&cutter{model: m, size: opts.BatchSize, mem: opts.Allocator}).cut)
 	open := func(ctx context.Context, worker int) (*worker, error) {
-		return openWorker(ctx, m, worker, opts.Allocator)
+		return newWorker(ctx, m, worker, opts)
 	}
 	done := stage.OrderedWorkers(g, jobs, "encode "+name, opts.Workers, open, func(ctx context.Context, w *worker, j *job) (*encoded, error) {
 		j, err := w.encodeJob(ctx, j)
@@ -103,9 +106,12 @@ func join(_ context.Context, in iter.Seq[*encoded], emit func(arrow.Record) erro
 	return nil
 }
 
-// worker is an opened encoder with its schema.
+// worker is an encoder with its schema.
 type worker struct {
-	enc    Encoder
+	model  Model
+	n      int
+	enc    Encoder // nil until it is opened
+	memo   Memo    // may be nil
 	dim    int
 	mem    memory.Allocator
 	schema *arrow.Schema
@@ -113,29 +119,44 @@ type worker struct {
 	inputs   []Input
 	prepared [][]byte
 	scratch  []float32
+	ids      []byte
 }
 
-func openWorker(ctx context.Context, m Model, n int, mem memory.Allocator) (*worker, error) {
+func newWorker(ctx context.Context, m Model, n int, opts StageOptions) (*worker, error) {
 	spec, err := m.Spec(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("describe the encoder: %w", err)
-	}
-	enc, err := m.Open(ctx, n)
-	if err != nil {
-		return nil, fmt.Errorf("open encoder %d: %w", n, err)
-	}
-	if enc.Dim() != spec.Dim {
-		err := fmt.Errorf("%w: %d, not %d", ErrDim, enc.Dim(), spec.Dim)
-		return nil, errors.Join(err, enc.Close())
 	}
 	schema := arrow.NewSchema([]arrow.Field{
 		{Name: "id", Type: &arrow.FixedSizeBinaryType{ByteWidth: len(ID{})}},
 		{Name: "embedding", Type: arrow.FixedSizeListOf(int32(spec.Dim), arrow.PrimitiveTypes.Float32)},
 	}, nil)
-	return &worker{enc: enc, dim: spec.Dim, mem: mem, schema: schema}, nil
+	return &worker{model: m, n: n, memo: opts.Memo, dim: spec.Dim, mem: opts.Allocator, schema: schema}, nil
 }
 
-func (w *worker) close() error { return w.enc.Close() }
+// open opens the encoder, if it is not yet.
+func (w *worker) open(ctx context.Context) error {
+	if w.enc != nil {
+		return nil
+	}
+	enc, err := w.model.Open(ctx, w.n)
+	if err != nil {
+		return fmt.Errorf("open encoder %d: %w", w.n, err)
+	}
+	if enc.Dim() != w.dim {
+		err := fmt.Errorf("%w: %d, not %d", ErrDim, enc.Dim(), w.dim)
+		return errors.Join(err, enc.Close())
+	}
+	w.enc = enc
+	return nil
+}
+
+func (w *worker) close() error {
+	if w.enc == nil {
+		return nil
+	}
+	return w.enc.Close()
+}
 
 // objects returns the columns of an object batch.
 func objects(rec arrow.Record) (ids *array.FixedSizeBinary, inputs *array.Binary, err error) {
@@ -212,8 +233,11 @@ func OpenColumns(ctx context.Context, m Model, mem memory.Allocator) (*Columns, 
 	if mem == nil {
 		mem = memory.DefaultAllocator
 	}
-	w, err := openWorker(ctx, m, 0, mem)
+	w, err := newWorker(ctx, m, 0, StageOptions{Allocator: mem})
 	if err != nil {
+		return nil, err
+	}
+	if err := w.open(ctx); err != nil {
 		return nil, err
 	}
 	return &Columns{w}, nil

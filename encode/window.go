@@ -176,14 +176,11 @@ func (w *worker) encodeJob(ctx context.Context, j *job) (*job, error) {
 		}
 		dst = w.scratch[:len(j.rows)*w.dim]
 	}
-	w.inputs, w.prepared = w.inputs[:0], w.prepared[:0]
-	for _, r := range j.rows {
-		w.inputs = append(w.inputs, b.inputs[r])
-		if b.prepared != nil {
-			w.prepared = append(w.prepared, b.prepared[r])
-		}
+	known, err := w.recall(ctx, j, dst)
+	if err == nil && !known {
+		err = w.encodeRows(ctx, b, j.rows, dst)
 	}
-	if err := w.run(ctx, dst, b.prepared != nil); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if !j.order {
@@ -193,6 +190,24 @@ func (w *worker) encodeJob(ctx context.Context, j *job) (*job, error) {
 	}
 	done = true
 	return j, nil
+}
+
+// encodeRows encodes rows of an object batch.
+func (w *worker) encodeRows(ctx context.Context, b *inputBatch, rows []int, dst []float32) error {
+	if err := w.open(ctx); err != nil {
+		return err
+	}
+	w.inputs, w.prepared = w.inputs[:0], w.prepared[:0]
+	for _, r := range rows {
+		w.inputs = append(w.inputs, b.inputs[r])
+		if b.prepared != nil {
+			w.prepared = append(w.prepared, b.prepared[r])
+		}
+	}
+	if err := w.run(ctx, dst, b.prepared != nil); err != nil {
+		return err
+	}
+	return w.keep(ctx, dst)
 }
 
 // run encodes the inputs that are set.

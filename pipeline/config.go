@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -88,7 +89,8 @@ type CacheConfig struct {
 	// NumWorkers is the number of instances of each encoder that work at
 	// once in the fill. Default: 0, one per core, or per stream on a GPU.
 	NumWorkers int
-	// SaveDir is the cache directory. Default: "", in memory, filled by each
+	// SaveDir is the cache directory, or another place that
+	// [cachesink.OpenStorage] takes. Default: "", in memory, filled by each
 	// process.
 	SaveDir string
 	// KeyExtractors name the objects. Default: the content.
@@ -254,7 +256,7 @@ func (c Config[Row]) withDefaults() (Config[Row], error) {
 		bad("on_error %q is none of fail, skip, quarantine", c.OnError)
 	}
 	errs = append(errs, c.checkCache()...)
-	if c.Output != "" && c.Cache != nil && c.Cache.SaveDir != "" && overlap(c.Output, c.Cache.SaveDir) {
+	if c.Output != "" && c.Cache != nil && cachesink.Scheme(c.Cache.SaveDir) == "" && c.Cache.SaveDir != "" && overlap(c.Output, c.Cache.SaveDir) {
 		bad("output %s and save_dir %s must not lie in each other", c.Output, c.Cache.SaveDir)
 	}
 	if c.Head == nil {
@@ -325,6 +327,9 @@ func (c *Config[Row]) checkCache() (errs []error) {
 	bad := func(format string, args ...any) { errs = append(errs, configErr("cache: "+format, args...)) }
 	if _, err := cachesink.ParseCacheType(string(cc.CacheType)); err != nil {
 		bad("%w", err)
+	}
+	if err := cachesink.CheckPlace(cc.SaveDir); err != nil {
+		bad("save_dir: %w", err)
 	}
 	known := strings.Join(slices.Sorted(maps.Keys(c.Encoders)), ", ")
 	for _, name := range slices.Sorted(maps.Keys(cc.Mapping)) {
@@ -428,9 +433,9 @@ func (c *CacheConfig) keys() KeyExtractors {
 	return c.KeyExtractors
 }
 
-func (c *CacheConfig) storage() cachesink.Storage {
+func (c *CacheConfig) storage(ctx context.Context) (cachesink.Storage, error) {
 	if c == nil || c.SaveDir == "" {
-		return cachesink.Memory()
+		return cachesink.Memory(), nil
 	}
-	return cachesink.Dir(c.SaveDir)
+	return cachesink.OpenStorage(ctx, c.SaveDir)
 }

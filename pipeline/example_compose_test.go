@@ -43,7 +43,7 @@ func fillByHand(ctx context.Context, dir string) (int64, error) {
 	}, 1))
 	batches := encode.Samples(g, samples, encode.SampleOptions{Split: "train", Uses: []encode.Use{{Name: use.Name}}})
 	objects := fill.Index(g, batches)[use.Name]
-	fill.Write(g, use.Name, encode.Stage(g, objects, use.Name, model, encode.StageOptions{Workers: 2}))
+	fill.Write(g, use.Name, encode.Stage(g, objects, use.Name, model, encode.StageOptions{Workers: 2, Memo: fill.Memo(use.Name)}))
 	if err := g.Wait(); err != nil {
 		return 0, errors.Join(err, fill.Abort())
 	}

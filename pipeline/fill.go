@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/apache/arrow/go/v15/arrow"
+
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/source"
@@ -22,11 +24,14 @@ type FillReport struct {
 	Rows int64 `json:"rows"`
 	// Objects is the number of distinct objects, added up over splits and
 	// cached encoders; Encoded and Reused are its parts. Converted are those
-	// of Reused that were stored in float32 and now are in another dtype, too.
+	// of Reused that were stored in float32 and now are in another dtype, too,
+	// Resumed those that a killed fill, or another one at the same time, had
+	// encoded.
 	Objects   int64 `json:"objects"`
 	Encoded   int64 `json:"encoded"`
 	Reused    int64 `json:"reused"`
 	Converted int64 `json:"converted"`
+	Resumed   int64 `json:"resumed"`
 	// Quarantined is the number of bad rows that were left out.
 	Quarantined int64 `json:"quarantined"`
 	// Seconds is the wall time.
@@ -47,6 +52,7 @@ type EncoderReport struct {
 	Encoded     int64               `json:"encoded"`
 	Reused      int64               `json:"reused"`
 	Converted   int64               `json:"converted"`
+	Resumed     int64               `json:"resumed"`
 }
 
 // splitPlan is what is known of a split before its rows are read.
@@ -135,10 +141,31 @@ func (p *Pipeline[Row]) readAgain(encoders []encoder, plans []splitPlan) {
 // Fill brings the cache up to date: it reads the splits whose rows are not
 // known to be stored, encodes what is not stored, and commits. What a killed
 // fill has finished is taken up. An encoder is opened only if something is
-// to be encoded by it, and a dataset only if its rows may have changed.
+// to be encoded by it, and a dataset only if its rows may have changed. Where
+// another process has removed meanwhile what the fill was to use again, it
+// begins again, at most 3 times.
 func (p *Pipeline[Row]) Fill(ctx context.Context) (*FillReport, error) {
 	start := time.Now()
 	p.warn()
+	for try := 1; ; try++ {
+		r, err := p.fill(ctx)
+		if errors.Is(err, cachesink.ErrMoved) && try < fillTries && ctx.Err() == nil {
+			p.cfg.Logger.Warn("the cache was changed while it was filled; the fill begins again", "reason", err)
+			p.forget()
+			p.cache = nil // it is opened again
+			continue
+		}
+		if r != nil {
+			r.Seconds = time.Since(start).Seconds()
+		}
+		return r, err
+	}
+}
+
+// fillTries bounds how often a fill gives way to what removes its shards.
+const fillTries = 3
+
+func (p *Pipeline[Row]) fill(ctx context.Context) (*FillReport, error) {
 	encoders, plans, err := p.survey(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("fill: %w", ended(ctx, err))
@@ -164,7 +191,6 @@ func (p *Pipeline[Row]) Fill(ctx context.Context) (*FillReport, error) {
 	p.forget()
 	p.filled = filled
 	r := p.fillReport(encoders, stats)
-	r.Seconds = time.Since(start).Seconds()
 	for _, sp := range plans {
 		r.Quarantined += sp.leftOut.Load()
 	}
@@ -191,16 +217,7 @@ func (p *Pipeline[Row]) fillSplits(ctx context.Context, encoders []encoder, plan
 	}
 	defer f.Abort()
 	g, _ := stage.NewGroup(ctx)
-	objects := f.Index(g, p.samples(g, encoders, plans, guard))
-	for _, e := range encoders {
-		if !e.use.Cached {
-			continue
-		}
-		recs := encode.Stage(g, objects[e.name], e.name, e.model, encode.StageOptions{
-			Workers: p.cfg.Cache.workers(), BatchSize: e.use.BatchSize, Allocator: p.cfg.Allocator,
-		})
-		f.Write(g, e.name, recs)
-	}
+	p.encodeAll(g, f, f.Index(g, p.samples(g, encoders, plans, guard)), encoders)
 	if err := g.Wait(); err != nil {
 		return none, err
 	}
@@ -224,6 +241,23 @@ func (p *Pipeline[Row]) fillSplits(ctx context.Context, encoders []encoder, plan
 		}
 	}
 	return f.Stats(), nil
+}
+
+// sink takes the embeddings of an encoder: a fill or a restoration.
+type sink interface {
+	Memo(encoder string) *cachesink.Memo
+	Write(g *stage.Group, encoder string, in stage.Stream[arrow.Record])
+}
+
+// encodeAll encodes the objects of each stream and writes them to a sink.
+func (p *Pipeline[Row]) encodeAll(g *stage.Group, to sink, objects map[string]stage.Stream[arrow.Record], encoders []encoder) {
+	for _, e := range encoders {
+		if in, ok := objects[e.name]; ok {
+			to.Write(g, e.name, encode.Stage(g, in, e.name, e.model, encode.StageOptions{
+				Workers: p.cfg.Cache.workers(), BatchSize: e.use.BatchSize, Allocator: p.cfg.Allocator, Memo: to.Memo(e.name),
+			}))
+		}
+	}
 }
 
 // remember notes which rows a split's source gave, unless it has changed
@@ -291,12 +325,13 @@ func (p *Pipeline[Row]) fillReport(encoders []encoder, stats cachesink.FillStats
 		er := r.Encoders[name]
 		er.Encoded = stats.Encoders[name].Encoded
 		er.Reused = er.Objects - er.Encoded
-		er.Converted = stats.Encoders[name].Converted
+		er.Converted, er.Resumed = stats.Encoders[name].Converted, stats.Encoders[name].Resumed
 		r.Encoders[name] = er
 		r.Objects += er.Objects
 		r.Encoded += er.Encoded
 		r.Reused += er.Reused
 		r.Converted += er.Converted
+		r.Resumed += er.Resumed
 	}
 	return r
 }

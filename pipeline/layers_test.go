@@ -89,15 +89,36 @@ func TestDefaultBuildIsPureGo(t *testing.T) {
 	}
 }
 
+// TestGRPCIsAtTheEdge: only what serves over a network links gRPC.
+func TestGRPCIsAtTheEdge(t *testing.T) {
+	serve := 0
+	for _, p := range list(t, "../...") {
+		path := strings.TrimPrefix(p.ImportPath, module)
+		if !slices.Contains(p.Deps, "google.golang.org/grpc") {
+			continue
+		}
+		switch {
+		case path == "sink/flight", path == "pipeline/serve":
+			serve++
+		case !strings.HasPrefix(path, "cmd/"):
+			t.Errorf("%s links gRPC", path)
+		}
+	}
+	if serve != 2 {
+		t.Error("the list of dependencies is not whole")
+	}
+}
+
 type listed struct {
 	ImportPath string
 	Imports    []string
+	Deps       []string
 	CgoFiles   []string
 }
 
 func list(t testing.TB, args ...string) (out []listed) {
 	t.Helper()
-	cmd := exec.CommandContext(soon(t), "go", slices.Concat([]string{"list", "-e", "-json=ImportPath,Imports,CgoFiles"}, args)...)
+	cmd := exec.CommandContext(soon(t), "go", slices.Concat([]string{"list", "-e", "-json=ImportPath,Imports,Deps,CgoFiles"}, args)...)
 	cmd.Env = userEnv // with the user's caches
 	var errs bytes.Buffer
 	cmd.Stderr = &errs

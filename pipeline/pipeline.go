@@ -85,7 +85,11 @@ func (p *Pipeline[Row]) open(ctx context.Context) error {
 		return nil
 	}
 	if p.storage == nil {
-		p.storage = p.cfg.Cache.storage()
+		st, err := p.cfg.Cache.storage(ctx)
+		if err != nil {
+			return configErr("cache: save_dir: %w", err)
+		}
+		p.storage = st
 	}
 	c, err := cachesink.Open(ctx, p.storage, p.cfg.Allocator)
 	if err != nil {

@@ -80,6 +80,22 @@ func (p *Pipeline[Row]) Plan(ctx context.Context) (*Plan, error) {
 	return plan, nil
 }
 
+// Stored returns the splits that the cache has of what the dataset is now, as
+// far as that is known without reading its rows.
+func (p *Pipeline[Row]) Stored(ctx context.Context) ([]*cachesink.Split, error) {
+	_, plans, err := p.survey(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("find the stored splits: %w", ended(ctx, err))
+	}
+	var stored []*cachesink.Split
+	for _, sp := range plans {
+		if sp.stored != nil {
+			stored = append(stored, sp.stored)
+		}
+	}
+	return stored, nil
+}
+
 func (p *Pipeline[Row]) plan(ctx context.Context, encoders []encoder, plans []splitPlan) (*Plan, error) {
 	m := p.cache.Manifest()
 	plan := &Plan{

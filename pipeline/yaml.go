@@ -290,7 +290,12 @@ func (y *yamlConfig) cache(s *section) {
 	}
 	c.Compression = cachesink.Compression(compression)
 	s.text("save_dir", &c.SaveDir)
-	c.SaveDir = y.path(c.SaveDir)
+	if cachesink.Scheme(c.SaveDir) == "" {
+		c.SaveDir = y.path(c.SaveDir)
+	}
+	if err := cachesink.CheckPlace(c.SaveDir); err != nil {
+		y.d.fail(s.vals["save_dir"], "cache.save_dir: %w", err)
+	}
 	if n := s.get("key_extractors"); n != nil {
 		key := func(n *yaml.Node, path string) encode.Key {
 			k, err := encode.ParseKey(n.Value)

@@ -50,6 +50,7 @@ func TestYAMLProblems(t *testing.T) {
 		{smallYAML + "cache: {dtype: {enc: half}}\n", `c.yaml:6:22: cache.dtype.enc: "half" is none of float32, float16, int8`},
 		{smallYAML + "cache: {dtype: {encc: int8}}\n", `c.yaml:6:17: cache.dtype.encc: no such encoder, there is enc`},
 		{smallYAML + "cache: {dtype: [int8]}\n", `c.yaml:6:16: cache.dtype: want a mapping`},
+		{smallYAML + "cache: {save_dir: s3://b/x}\n", `c.yaml:6:19: cache.save_dir: no storage in this program for the scheme s3:// of s3://b/x: the program pipeline-s3 has it`},
 		{smallYAML + "cache: {compression: gzip}\n", `c.yaml:6:22: cache.compression: "gzip" is none of none, lz4, zstd`},
 		{smallYAML + "cache: {key_extractors: {other: index}}\n", `c.yaml:6:26: cache.key_extractors.other: no such encoder`},
 		{smallYAML + "cache: {key_extractors: nme}\n", `c.yaml:6:25: cache.key_extractors: key extractor "nme"`},

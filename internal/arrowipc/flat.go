@@ -64,7 +64,8 @@ func (t table) slot(n int) int {
 		return 0
 	}
 	vtable := t.at - int(t.f.i32(t.at))
-	if size := t.f.u16(vtable); 4+2*n+2 > size {
+	// As Arrow's own reader has it: it must not see fields that this does not.
+	if size := t.f.u16(vtable); 4+2*n >= size {
 		return 0
 	}
 	offset := t.f.u16(vtable + 4 + 2*n)

@@ -74,10 +74,23 @@ func readSchema(t table) ([]*Field, error) {
 	}
 	s := &schemaReader{left: maxFields}
 	fields, err := s.fields(t, 1, 0)
+	if err == nil {
+		err = s.metadata(t, 2)
+	}
 	if err == nil && t.f != nil {
 		err = t.f.err
 	}
 	return fields, err
+}
+
+// metadata counts keys and values, which Arrow's own reader makes room for as
+// many times as it is told.
+func (s *schemaReader) metadata(t table, slot int) error {
+	_, n := t.vector(slot, 4)
+	if s.left -= n; s.left < 0 {
+		return fmt.Errorf("%w: over %d fields and their metadata", errFlat, maxFields)
+	}
+	return nil
 }
 
 type schemaReader struct{ left int }
@@ -104,6 +117,9 @@ func (s *schemaReader) field(t table, depth int) (*Field, error) {
 	f := &Field{Name: t.text(0), Type: Type(t.byte(2))}
 	var err error
 	if f.Children, err = s.fields(t, 5, depth+1); err != nil {
+		return nil, err
+	}
+	if err := s.metadata(t, 6); err != nil {
 		return nil, err
 	}
 	if t.f.err != nil {

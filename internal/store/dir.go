@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -52,9 +53,21 @@ type dirReader struct {
 
 func (r *dirReader) Size() int64 { return r.size }
 
+func (r *dirReader) ReadAt(b []byte, off int64) (int, error) { return readAt(r.File, b, off) }
+
+// readAt is f.ReadAt, with an error where it has read less, whatever f says:
+// others would read again for ever.
+func readAt(f File, b []byte, off int64) (int, error) {
+	n, err := f.ReadAt(b, off)
+	if n < len(b) && err == nil {
+		err = &fs.PathError{Op: "read", Path: f.Name(), Err: io.ErrNoProgress}
+	}
+	return n, err
+}
+
 // Open implements [Store].
 func (d *Dir) Open(ctx context.Context, name string) (Reader, error) {
-	if err := errors.Join(ctx.Err(), valid("open", name)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid("open", name)); err != nil {
 		return nil, err
 	}
 	f, err := d.fsys.Open(d.Path(name))
@@ -73,20 +86,20 @@ func (d *Dir) Open(ctx context.Context, name string) (Reader, error) {
 
 // Stat implements [Store].
 func (d *Dir) Stat(ctx context.Context, name string) (Info, error) {
-	if err := errors.Join(ctx.Err(), valid("stat", name)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid("stat", name)); err != nil {
 		return Info{}, err
 	}
 	info, err := d.fsys.Stat(d.Path(name))
 	if err != nil {
 		return Info{}, err
 	}
-	return Info{Name: name, Size: info.Size()}, nil
+	return Info{name, info.Size(), info.ModTime()}, nil
 }
 
 // List implements [Store].
 func (d *Dir) List(ctx context.Context, prefix string) ([]Info, error) {
 	folder := strings.TrimSuffix(prefix, "/")
-	if err := errors.Join(ctx.Err(), valid("list", folder)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid("list", folder)); err != nil {
 		return nil, err
 	}
 	var out []Info
@@ -118,7 +131,7 @@ func (d *Dir) walk(ctx context.Context, folder string, out *[]Info) error {
 		if err != nil {
 			return err
 		}
-		*out = append(*out, Info{Name: name, Size: info.Size()})
+		*out = append(*out, Info{name, info.Size(), info.ModTime()})
 	}
 	return ctx.Err()
 }
@@ -142,7 +155,7 @@ func (d *Dir) Top(ctx context.Context) ([]string, error) {
 
 // Remove implements [Store].
 func (d *Dir) Remove(ctx context.Context, name string) error {
-	if err := errors.Join(ctx.Err(), valid("remove", name)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid("remove", name)); err != nil {
 		return err
 	}
 	return d.fsys.Remove(d.Path(name))
@@ -156,21 +169,31 @@ func (d *Dir) temp(pattern string) (File, error) {
 	return d.fsys.CreateTemp(dir, pattern)
 }
 
-// mkdirAll makes a folder with those above it, and makes the names of all
-// that were missing durable: also of those above the store's root.
+// mkdirAll makes a folder with those above it, each only when the name of the
+// one above is durable: also of those above the store's root. A folder that
+// holds one is then durable itself, whoever made it and was killed.
 func (d *Dir) mkdirAll(dir string) error {
 	var missing []string
-	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
-		if _, err := d.fsys.Stat(at); err == nil || at == filepath.Dir(at) {
+	at := filepath.Clean(dir)
+	for ; at != filepath.Dir(at); at = filepath.Dir(at) {
+		if _, err := d.fsys.Stat(at); err == nil {
 			break
 		}
 		missing = append(missing, at)
 	}
-	if err := d.fsys.MkdirAll(dir); err != nil {
+	if len(missing) == 0 {
+		return nil
+	}
+	// The last that is there may be another's, above folders that are not ours.
+	err := d.fsys.SyncDir(filepath.Dir(at))
+	if err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EINVAL) {
 		return err
 	}
-	for _, made := range missing {
-		if err := d.fsys.SyncDir(filepath.Dir(made)); err != nil {
+	for _, dir := range slices.Backward(missing) {
+		if err := d.fsys.MkdirAll(dir); err != nil {
+			return err
+		}
+		if err := d.fsys.SyncDir(filepath.Dir(dir)); err != nil {
 			return err
 		}
 	}
@@ -218,17 +241,26 @@ type dirWriter struct {
 }
 
 func (w *dirWriter) Write(b []byte) (int, error) {
-	n, err := w.f.Write(b)
+	n, err := write(w.f, b)
 	w.size += int64(n)
 	return n, err
 }
 
-func (w *dirWriter) ReadAt(b []byte, off int64) (int, error) { return w.f.ReadAt(b, off) }
+// write is f.Write, with an error where it has written less, whatever f says.
+func write(f File, b []byte) (int, error) {
+	n, err := f.Write(b)
+	if n < len(b) && err == nil {
+		err = &fs.PathError{Op: "write", Path: f.Name(), Err: io.ErrShortWrite}
+	}
+	return n, err
+}
+
+func (w *dirWriter) ReadAt(b []byte, off int64) (int, error) { return readAt(w.f, b, off) }
 
 func (w *dirWriter) Size() int64 { return w.size }
 
 func (w *dirWriter) Publish(ctx context.Context, name string, replace bool) error {
-	if err := errors.Join(ctx.Err(), valid("publish", name)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid("publish", name)); err != nil {
 		return err
 	}
 	if err := w.f.Sync(); err != nil {
@@ -275,6 +307,15 @@ func (d *Dir) syncParents(dir string) error {
 	}
 }
 
+// Settle makes the names in a folder durable: of files that another process
+// has published, which was killed before it had synced them.
+func (d *Dir) Settle(ctx context.Context, folder string) error {
+	if err := errors.Join(ctx.Err(), Valid("sync", folder)); err != nil {
+		return err
+	}
+	return d.syncParents(d.Path(folder))
+}
+
 func linkUnsupported(err error) bool {
 	return errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EOPNOTSUPP) ||
 		errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EMLINK)
@@ -307,9 +348,50 @@ func (w *dirWriter) Abort() error {
 	}
 	err := w.f.Close()
 	if !w.done {
-		err = errors.Join(err, w.d.fsys.Remove(w.f.Name()))
+		e := w.d.fsys.Remove(w.f.Name())
+		if errors.Is(e, fs.ErrNotExist) { // somebody has tidied up
+			e = nil
+		}
+		err = errors.Join(err, e)
 	}
 	w.f = nil
+	return err
+}
+
+// Append implements [Store].
+func (d *Dir) Append(ctx context.Context, name string) (Appender, error) {
+	if err := errors.Join(ctx.Err(), Valid("append", name)); err != nil {
+		return nil, err
+	}
+	path := d.Path(name)
+	f, err := d.fsys.CreateExclusive(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := d.mkdirAll(filepath.Dir(path)); err != nil {
+			return nil, err
+		}
+		f, err = d.fsys.CreateExclusive(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &dirAppender{File: f, d: d, dir: filepath.Dir(path)}, nil
+}
+
+type dirAppender struct {
+	File
+	d     *Dir
+	dir   string
+	named bool // its name is durable; only Sync uses it
+}
+
+func (a *dirAppender) Write(b []byte) (int, error) { return write(a.File, b) }
+
+func (a *dirAppender) Sync() error {
+	if err := a.File.Sync(); err != nil || a.named {
+		return err
+	}
+	err := a.d.syncParents(a.dir)
+	a.named = err == nil
 	return err
 }
 

@@ -98,11 +98,4 @@ func (OS) Stat(name string) (fs.FileInfo, error) { return os.Stat(name) }
 func (OS) ReadDir(dir string) ([]fs.DirEntry, error) { return os.ReadDir(dir) }
 
 // SyncDir implements [FS].
-func (OS) SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
+func (OS) SyncDir(dir string) error { return SyncDir(dir) }

@@ -27,7 +27,7 @@ func (m *Mem) String() string { return "memory" }
 func (m *Mem) Free(context.Context) int64 { return -1 }
 
 func (m *Mem) get(ctx context.Context, op, name string) ([]byte, error) {
-	if err := errors.Join(ctx.Err(), valid(op, name)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid(op, name)); err != nil {
 		return nil, err
 	}
 	m.mu.RLock()
@@ -107,6 +107,41 @@ func (m *Mem) Scratch(ctx context.Context) (Scratch, error) {
 	return scratch{&memWriter{m: m}}, ctx.Err()
 }
 
+// Append implements [Store].
+func (m *Mem) Append(ctx context.Context, name string) (Appender, error) {
+	if err := errors.Join(ctx.Err(), Valid("append", name)); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.files[name]; ok {
+		return nil, &fs.PathError{Op: "append", Path: name, Err: fs.ErrExist}
+	}
+	m.files[name] = nil
+	return &memAppender{m: m, name: name}, nil
+}
+
+type memAppender struct {
+	m    *Mem
+	name string
+	buf  []byte
+}
+
+// Write does not touch the bytes that a reader may have.
+func (a *memAppender) Write(b []byte) (int, error) {
+	a.m.mu.Lock()
+	defer a.m.mu.Unlock()
+	a.buf = append(a.buf, b...)
+	if _, ok := a.m.files[a.name]; ok { // else it was removed
+		a.m.files[a.name] = slices.Clip(a.buf)
+	}
+	return len(b), nil
+}
+
+func (a *memAppender) Sync() error { return nil }
+
+func (a *memAppender) Close() error { return nil }
+
 type memWriter struct {
 	m   *Mem
 	buf []byte
@@ -131,7 +166,7 @@ func (w *memWriter) ReadAt(b []byte, off int64) (int, error) {
 func (w *memWriter) Size() int64 { return int64(len(w.buf)) }
 
 func (w *memWriter) Publish(ctx context.Context, name string, replace bool) error {
-	if err := errors.Join(ctx.Err(), valid("publish", name)); err != nil {
+	if err := errors.Join(ctx.Err(), Valid("publish", name)); err != nil {
 		return err
 	}
 	w.m.mu.Lock()

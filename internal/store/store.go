@@ -2,7 +2,8 @@
 // where its bytes lie. Names are slash-separated and relative.
 //
 // A file becomes visible under its name in one step, complete and synced, or
-// not at all: after a crash there is the old state or the new one.
+// not at all: after a crash there is the old state or the new one. Only what
+// [Store.Append] makes grows in view of all.
 package store
 
 import (
@@ -12,6 +13,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"time"
 )
 
 // Store is a flat collection of named files. All methods are safe for
@@ -24,6 +26,11 @@ type Store interface {
 	// Create starts a new file that has no name yet. Exactly one of Publish
 	// and Abort ends it; an Abort after a Publish does nothing.
 	Create(ctx context.Context) (Writer, error)
+	// Append makes a new file of that name, with the folders above it, that
+	// has its name from the start and grows: unlike all others it may be seen
+	// cut short, and another process may read what it has. A name that is
+	// taken is fs.ErrExist.
+	Append(ctx context.Context, name string) (Appender, error)
 	// List returns the files whose names start with the folder prefix
 	// ("encoders/"), sorted by name, at any depth. No such folder: none.
 	List(ctx context.Context, prefix string) ([]Info, error)
@@ -44,6 +51,9 @@ type Store interface {
 type Info struct {
 	Name string
 	Size int64
+	// ModTime is when it was last written to, by the clock of the place; zero
+	// where unknown.
+	ModTime time.Time
 }
 
 // Reader reads ranges of a file.
@@ -64,6 +74,37 @@ type Writer interface {
 	Publish(ctx context.Context, name string, replace bool) error
 	// Abort drops the file.
 	Abort() error
+}
+
+// Appender is a file that grows under its name. What was written survives
+// the end of the process; what was synced, a power cut. Sync may be called
+// while another goroutine writes.
+type Appender interface {
+	io.Writer
+	Sync() error
+	// Close leaves the file as it is.
+	Close() error
+}
+
+// Sweeper is a [Store] in which a killed process may leave files without a
+// name.
+type Sweeper interface {
+	// Sweep removes those that a process left long ago.
+	Sweep(ctx context.Context) error
+}
+
+// Copier is a [Store] whose readers may give bytes from copies of the files.
+type Copier interface {
+	// Original returns the same store with readers that read the files
+	// themselves.
+	Original() Store
+}
+
+// Refresher is a [Reader] that may give bytes from a copy of the file.
+type Refresher interface {
+	// Refresh forgets the copies of n bytes at offset off, which are wrong:
+	// the next read of them goes to the file itself.
+	Refresh(off, n int64)
 }
 
 // Scratch is a private temporary file.
@@ -96,6 +137,12 @@ func Put(ctx context.Context, s Store, name string, data []byte, replace bool) (
 
 // ReadAll reads a whole file of at most limit bytes.
 func ReadAll(ctx context.Context, s Store, name string, limit int64) ([]byte, error) {
+	return ReadFunc(ctx, s, name, limit, func([]byte) error { return nil })
+}
+
+// ReadFunc reads a whole file of at most limit bytes that check accepts. Where
+// they may come from a copy, a wrong one is replaced once.
+func ReadFunc(ctx context.Context, s Store, name string, limit int64, check func([]byte) error) ([]byte, error) {
 	r, err := s.Open(ctx, name)
 	if err != nil {
 		return nil, err
@@ -105,17 +152,35 @@ func ReadAll(ctx context.Context, s Store, name string, limit int64) ([]byte, er
 		return nil, &fs.PathError{Op: "read", Path: name, Err: ErrTooLarge}
 	}
 	buf := make([]byte, r.Size())
-	if n, err := r.ReadAt(buf, 0); n < len(buf) {
-		if err == nil || err == io.EOF {
-			err = io.ErrUnexpectedEOF // it was cut since it was opened
+	read := func() error {
+		if n, err := r.ReadAt(buf, 0); n < len(buf) {
+			if err == nil || err == io.EOF {
+				err = io.ErrUnexpectedEOF // it was cut since it was opened
+			}
+			return &fs.PathError{Op: "read", Path: name, Err: err}
 		}
-		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
+		return nil
+	}
+	if err := read(); err != nil {
+		return nil, err
+	}
+	err = check(buf)
+	if c, ok := r.(Refresher); ok && err != nil {
+		c.Refresh(0, r.Size())
+		if err := read(); err != nil {
+			return nil, err
+		}
+		err = check(buf)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return buf, nil
 }
 
-// valid keeps names inside the store.
-func valid(op, name string) error {
+// Valid refuses names that are not of files inside a store, with
+// fs.ErrInvalid. op is what was tried, for the message.
+func Valid(op, name string) error {
 	if !fs.ValidPath(name) || name == "." || strings.Contains(name, "\\") || path.IsAbs(name) {
 		return &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}

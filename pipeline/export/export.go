@@ -74,6 +74,10 @@ type Options struct {
 	// Parquet and in a record batch of Arrow. Default: as many as make about
 	// 16 MiB, at most 65,536.
 	BatchRows int
+	// Epoch exports a split in the batches of an epoch of training, as
+	// JSONL, Arrow or Parquet. BatchRows is then the batch size, by default
+	// 256. Default: the rows in the order of the dataset.
+	Epoch *Epoch
 	// FileRows is the number of rows in a file of a folder. Default: as many as
 	// make about 512 MiB.
 	FileRows int64
@@ -189,6 +193,9 @@ func newPlan(c *cachesink.Cache, opts Options) (*plan, error) {
 	}
 	if opts.BatchRows < 0 || opts.FileRows < 0 {
 		return bad("batches of %d rows, files of %d", opts.BatchRows, opts.FileRows)
+	}
+	if opts.Epoch != nil && (len(opts.Splits) != 1 || !slices.Contains([]Format{JSONL, Arrow, Parquet}, opts.Format)) {
+		return bad("an epoch is of one split, as %s, %s or %s", JSONL, Arrow, Parquet)
 	}
 	if len(opts.Splits) == 0 {
 		if opts.Encoder == "" {

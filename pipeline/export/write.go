@@ -32,11 +32,16 @@ func (c *counted) Write(b []byte) (int, error) {
 func (p *plan) write(ctx context.Context, t *table, s span, w io.Writer) (Written, error) {
 	count := &counted{w: w}
 	buf := bufio.NewWriterSize(count, 1<<18)
+	done := p.done
 	err := p.encode(ctx, t, s, buf)
 	if err == nil {
 		err = buf.Flush()
 	}
-	return Written{Rows: s.to - s.from, Bytes: count.n}, err
+	rows := s.to - s.from
+	if p.opts.Epoch != nil {
+		rows = p.done - done
+	}
+	return Written{Rows: rows, Bytes: count.n}, err
 }
 
 func (p *plan) encode(ctx context.Context, t *table, s span, w io.Writer) error {
@@ -55,6 +60,9 @@ func (p *plan) encode(ctx context.Context, t *table, s span, w io.Writer) error 
 	hexIDs := p.opts.Format == JSONL || p.opts.Format == HF
 	g, _ := stage.NewGroup(ctx)
 	recs := stage.From(g, "read the cache", func(ctx context.Context) iter.Seq2[arrow.Record, error] {
+		if p.opts.Epoch != nil {
+			return p.counting(t.epoch(ctx, p.opts, hexIDs))
+		}
 		return p.counting(t.records(ctx, s, hexIDs))
 	})
 	switch p.opts.Format {

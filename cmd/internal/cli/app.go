@@ -67,7 +67,8 @@ error. With --json a command prints exactly one JSON document.`,
 	root.MarkFlagsMutuallyExclusive("verbose", "quiet")
 	root.AddCommand(
 		a.initCommand(), a.runCommand(), a.planCommand(), a.fillCommand(), a.trainCommand(),
-		a.encodeCommand(), a.inspectCommand(), a.verifyCommand(), a.diffCommand(), a.exportCommand(), a.tuneCommand(),
+		a.encodeCommand(), a.inspectCommand(), a.verifyCommand(), a.repairCommand(), a.gcCommand(), a.diffCommand(),
+		a.exportCommand(), a.serveCommand(), a.tuneCommand(),
 		a.modelCommand(), a.versionCommand(),
 	)
 	a.watch(root)

@@ -13,6 +13,8 @@ import (
 	"github.com/permafrost-ml/permafrost/internal/models"
 	"github.com/permafrost-ml/permafrost/pipeline"
 	"github.com/permafrost-ml/permafrost/pipeline/export"
+	"github.com/permafrost-ml/permafrost/sink/flight"
+	"github.com/permafrost-ml/permafrost/sink/qdrant"
 	"github.com/permafrost-ml/permafrost/source"
 )
 
@@ -102,6 +104,7 @@ func classify(ctx context.Context, err error) failure {
 	var row *source.RowError
 	var space *cachesink.SpaceError
 	var sig *signalError
+	var answer *qdrant.Error
 	switch {
 	case errors.As(err, &usage):
 		return is("usage", exitUsage, "`pipeline help` and `pipeline help COMMAND` say what there is")
@@ -120,6 +123,8 @@ func classify(ctx context.Context, err error) failure {
 		return is("no_space", exitNoSpace, "what is committed is safe; make room and run the same command again")
 	case errors.Is(err, pipeline.ErrGPUUnavailable):
 		return is("gpu_unavailable", exitConfig, "cache_type: auto")
+	case errors.Is(err, cachesink.ErrScheme):
+		return is("no_storage", exitConfig, "")
 	case errors.Is(err, pipeline.ErrConfig):
 		if errors.Is(err, fs.ErrNotExist) {
 			return is("invalid_config", exitConfig, "`pipeline init DATA` prints a config to start from")
@@ -128,7 +133,7 @@ func classify(ctx context.Context, err error) failure {
 	case errors.Is(err, pipeline.ErrWouldEncode):
 		return is("would_encode", exitWouldEncode, "`pipeline fill CONFIG` encodes what is missing")
 	case errors.Is(err, cachesink.ErrCorrupt):
-		return is("corrupt", exitCorrupt, "`pipeline verify` lists the damaged files: restore them, or remove the cache folder and fill it again")
+		return is("corrupt", exitCorrupt, "`pipeline verify` lists the damaged files, `pipeline repair CONFIG` makes them anew")
 	case errors.Is(err, cachesink.ErrForeign):
 		return is("foreign_cache", exitCorrupt, "name a cache, an empty folder or a new one as cache.save_dir")
 	case errors.Is(err, models.ErrCorrupt):
@@ -159,6 +164,14 @@ func classify(ctx context.Context, err error) failure {
 		return is("no_cache", exitFailed, "`pipeline fill CONFIG` makes it")
 	case errors.Is(err, export.ErrOptions):
 		return is("usage", exitUsage, "`pipeline help export` says what each format holds")
+	case errors.Is(err, flight.ErrOpen):
+		return is("usage", exitUsage, "--token-file asks clients for a token, --anyone serves without one")
+	case errors.Is(err, qdrant.ErrOptions):
+		return is("usage", exitUsage, "`pipeline help export` says how to upload")
+	case errors.Is(err, qdrant.ErrCollection):
+		return is("wrong_collection", exitFailed, "name another collection, or --distance as it has it")
+	case errors.As(err, &answer):
+		return is("upload", exitFailed, "run the same command again to go on")
 	case errors.Is(err, export.ErrNotOurs):
 		return is("output_not_ours", exitFailed, "name an empty folder, or a new one")
 	case errors.Is(err, errExists), errors.Is(err, export.ErrExists):

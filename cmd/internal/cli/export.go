@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/pipeline/export"
+	"github.com/permafrost-ml/permafrost/sink/qdrant"
 )
 
 type exportFlags struct {
@@ -18,8 +20,14 @@ type exportFlags struct {
 	output string
 	split  string
 	force  bool
+	epoch  export.Epoch
+
+	to, distance, cursors string
 	export.Options
 }
+
+// epochFlags are those that export the batches of an epoch.
+var epochFlags = []string{"epoch", "shuffle", "seed", "drop-last", "rank", "world-size", "first-batch"}
 
 func (a *app) exportCommand() *cobra.Command {
 	var flags exportFlags
@@ -37,15 +45,35 @@ a row, ids in hexadecimal; npy has one encoder's embeddings as a NumPy array;
 safetensors a tensor for every encoder and side; hf is a folder for
 load_dataset of Hugging Face datasets, of all splits unless one is named.
 
+--epoch, --shuffle and the flags after them export the batches of an epoch of
+training, of --batch-rows rows, as arrow, jsonl or parquet: what `+"`pipeline serve`"+`
+gives over a network, for a program at the other end of a pipe.
+
+--to uploads points to the vector database Qdrant: a point for each distinct
+object of one encoder (and, for pairs, one side), with the row's other columns as
+payload. The collection is made, or must have vectors of that size and distance.
+An upload that was cut goes on where it stopped, and one that is repeated changes
+nothing. QDRANT_API_KEY is the server's key.
+
 The result takes its name when it is whole. --force replaces what is there, but
 never a folder that no export has made. Only a jsonl or arrow that goes to the
 standard output, with --output -, can be left cut.`,
 			exitConfig, exitCorrupt, exitNoSpace),
 		Example: "  pipeline export cache_dir --split train --format parquet --output train.parquet\n" +
 			"  pipeline export config.yaml --format hf --output dataset\n" +
-			"  pipeline export cache_dir --encoder minilm --format npy --output minilm.npy",
+			"  pipeline export cache_dir --encoder minilm --format npy --output minilm.npy\n" +
+			"  pipeline export cache_dir --split train --format arrow --shuffle --seed 42 --epoch 3 --batch-rows 1024 --output - | python train.py\n" +
+			"  pipeline export cache_dir --split train --encoder minilm --to qdrant://127.0.0.1:6333/articles",
 		Args: oneArg("a cache folder or a config file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if flags.to != "" {
+				for _, name := range append([]string{"output", "format", "force"}, epochFlags...) {
+					if cmd.Flags().Changed(name) {
+						return usagef("--%s does not go with --to", name)
+					}
+				}
+				return a.upload(cmd.Context(), args[0], flags)
+			}
 			if flags.output == "" {
 				return usagef("--output says where to, a file, for hf a folder, or - for the standard output")
 			}
@@ -60,6 +88,9 @@ standard output, with --output -, can be left cut.`,
 			if cmd.Flags().Changed("batch-rows") && flags.BatchRows < 1 {
 				return usagef("--batch-rows takes a number from 1, not %d", flags.BatchRows)
 			}
+			if slices.ContainsFunc(epochFlags, cmd.Flags().Changed) {
+				flags.Epoch = &flags.epoch
+			}
 			return a.export(cmd.Context(), args[0], flags)
 		},
 	}
@@ -70,7 +101,17 @@ standard output, with --output -, can be left cut.`,
 	f.StringVar(&flags.split, "split", "", "the `SPLIT` to export: its name or folder (default: the only one)")
 	f.StringVar(&flags.Encoder, "encoder", "", "leave out all encoders but `NAME`")
 	f.StringVar(&flags.Side, "side", "", "leave out all sides of pairs but this `SIDE`, a or b")
-	f.IntVar(&flags.BatchRows, "batch-rows", 0, "rows read at a time, and in a row group or record batch, `N` (default: of about 16 MiB)")
+	f.IntVar(&flags.BatchRows, "batch-rows", 0, "rows read at a time, and in a row group or record batch, `N` (default: of about 16 MiB, for an epoch 256)")
+	f.IntVar(&flags.epoch.Number, "epoch", 0, "export the batches of epoch `N`, from 0")
+	f.BoolVar(&flags.epoch.Shuffle, "shuffle", false, "in the order of the seed and the epoch")
+	f.Uint64Var(&flags.epoch.Seed, "seed", 0, "the `SEED` of the order, that of the config for the batches of its training")
+	f.BoolVar(&flags.epoch.DropLast, "drop-last", false, "without a last batch that is smaller")
+	f.IntVar(&flags.epoch.Rank, "rank", 0, "only the batches of rank `R`")
+	f.IntVar(&flags.epoch.World, "world-size", 1, "of `W` ranks")
+	f.Int64Var(&flags.epoch.FirstBatch, "first-batch", 0, "without the first `N` batches of all ranks")
+	f.StringVar(&flags.to, "to", "", "upload to the collection of a server, `qdrant://HOST:PORT/COLLECTION`, or qdrants:// with TLS")
+	f.StringVar(&flags.distance, "distance", "Cosine", "how a collection that is made compares vectors, a `NAME`: "+strings.Join(qdrant.Distances(), ", "))
+	f.StringVar(&flags.cursors, "cursors", "", "a `FOLDER` for how far uploads have come (default: in the user's cache folder)")
 	f.BoolVar(&flags.force, "force", false, "replace what is there")
 	return cmd
 }
@@ -133,15 +174,7 @@ func exportedSplits(m *cachesink.Manifest, flags exportFlags) ([]*cachesink.Spli
 		s, err := findSplit(m, flags.split)
 		return []*cachesink.Split{s}, err
 	}
-	var all []*cachesink.Split // the newest of each name
-	for i := range m.Splits {
-		s := &m.Splits[i]
-		if n := len(all); n > 0 && all[n-1].Name == s.Name {
-			all[n-1] = s
-			continue
-		}
-		all = append(all, s)
-	}
+	all := newestSplits(m)
 	if len(all) > 1 && flags.Format != export.HF {
 		var names []string
 		for _, s := range all {
@@ -150,4 +183,18 @@ func exportedSplits(m *cachesink.Manifest, flags exportFlags) ([]*cachesink.Spli
 		return nil, usagef("--split says which of %q, or --encoder alone for its distinct objects", names)
 	}
 	return all, nil
+}
+
+// newestSplits returns the newest split of each name.
+func newestSplits(m *cachesink.Manifest) []*cachesink.Split {
+	var all []*cachesink.Split
+	for i := range m.Splits {
+		s := &m.Splits[i]
+		if n := len(all); n > 0 && all[n-1].Name == s.Name {
+			all[n-1] = s
+			continue
+		}
+		all = append(all, s)
+	}
+	return all
 }

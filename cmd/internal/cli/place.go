@@ -9,34 +9,65 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline"
 )
 
-// openCache opens the cache in a folder, or the one that a config names.
-func openCache(ctx context.Context, place string, sets []string) (*cachesink.Cache, error) {
-	info, err := os.Stat(place)
+// openCache opens the cache at a place, or the one that a config names.
+func openCache(ctx context.Context, arg string, sets []string) (*cachesink.Cache, error) {
+	place, err := cachePlace(arg, sets)
 	if err != nil {
 		return nil, err
 	}
-	dir := place
-	if !info.IsDir() {
-		cfg, err := pipeline.LoadConfig(place, sets...)
-		if err != nil {
-			return nil, err
-		}
-		if cfg.Cache == nil || cfg.Cache.SaveDir == "" {
-			return nil, fmt.Errorf("%w: %s names no cache.save_dir", errNoCache, place)
-		}
-		dir = cfg.Cache.SaveDir
-		if _, err := os.Stat(dir); err != nil {
-			return nil, fmt.Errorf("%w: %w", errNoCache, err)
-		}
-	} else if len(sets) > 0 {
-		return nil, usagef("--set is for a config, and %s is a folder", place)
+	st, err := cachesink.OpenStorage(ctx, place)
+	if err != nil {
+		return nil, err
 	}
-	c, err := cachesink.Open(ctx, cachesink.Dir(dir), nil)
+	c, err := cachesink.Open(ctx, st, nil)
 	if err != nil {
 		return nil, err
 	}
 	if c.Manifest().Generation == 0 {
-		return nil, fmt.Errorf("%w: nothing is committed in %s", errNoCache, dir)
+		return nil, fmt.Errorf("%w: nothing is committed in %s", errNoCache, st)
 	}
 	return c, nil
+}
+
+// isConfig says whether an argument is a config rather than the place of a
+// cache, which --set is not for.
+func isConfig(arg string, sets []string) (bool, error) {
+	if cachesink.Scheme(arg) == "" {
+		info, err := os.Stat(arg)
+		if err != nil || !info.IsDir() {
+			return err == nil, err
+		}
+	}
+	if len(sets) > 0 {
+		return false, usagef("--set is for a config, and %s is none", arg)
+	}
+	return false, nil
+}
+
+// cachePlace returns where the cache lies that an argument names.
+func cachePlace(arg string, sets []string) (string, error) {
+	if config, err := isConfig(arg, sets); config {
+		return configPlace(arg, sets)
+	} else if err != nil {
+		return "", err
+	}
+	return arg, nil
+}
+
+// configPlace returns where a config keeps its cache.
+func configPlace(config string, sets []string) (string, error) {
+	cfg, err := pipeline.LoadConfig(config, sets...)
+	if err != nil {
+		return "", err
+	}
+	if cfg.Cache == nil || cfg.Cache.SaveDir == "" {
+		return "", fmt.Errorf("%w: %s names no cache.save_dir", errNoCache, config)
+	}
+	place := cfg.Cache.SaveDir
+	if cachesink.Scheme(place) == "" {
+		if _, err := os.Stat(place); err != nil {
+			return "", fmt.Errorf("%w: %w", errNoCache, err)
+		}
+	}
+	return place, nil
 }

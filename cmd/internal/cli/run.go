@@ -117,19 +117,22 @@ func resultRows(r *pipeline.Result) [][]string {
 }
 
 func fillRows(r *pipeline.FillReport) [][]string {
-	line := func(objects, encoded, reused, converted int64) string {
+	line := func(objects, encoded, reused, converted, resumed int64) string {
 		s := fmt.Sprintf("%s %s: %s encoded, %s reused", count(objects), plural(objects, "object", "objects"), count(encoded), count(reused))
 		if converted > 0 {
 			s += fmt.Sprintf(" (%s converted)", count(converted))
 		}
+		if resumed > 0 {
+			s += fmt.Sprintf(" (%s resumed)", count(resumed))
+		}
 		return s
 	}
 	rows := [][]string{{"fill", fmt.Sprintf("%s %s, %s, %s", count(r.Rows), plural(r.Rows, "row", "rows"),
-		line(r.Objects, r.Encoded, r.Reused, r.Converted), span(r.Seconds))}}
+		line(r.Objects, r.Encoded, r.Reused, r.Converted, r.Resumed), span(r.Seconds))}}
 	if len(r.Encoders) > 1 {
 		for _, name := range slices.Sorted(maps.Keys(r.Encoders)) {
 			e := r.Encoders[name]
-			rows = append(rows, []string{"", fmt.Sprintf("%s (%s): %s", name, e.CacheType, line(e.Objects, e.Encoded, e.Reused, e.Converted))})
+			rows = append(rows, []string{"", fmt.Sprintf("%s (%s): %s", name, e.CacheType, line(e.Objects, e.Encoded, e.Reused, e.Converted, e.Resumed))})
 		}
 	}
 	if r.Quarantined > 0 {

@@ -16,6 +16,8 @@ import (
 
 	"github.com/apache/arrow/go/v15/arrow/ipc"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/permafrost-ml/permafrost/sink/qdrant/qdranttest"
 )
 
 func TestMain(m *testing.M) {
@@ -33,6 +35,7 @@ func TestScripts(t *testing.T) {
 			columns, err := filepath.Abs(filepath.Join("..", "..", "..", "source", "testdata", "columns"))
 			env.Setenv("COLUMNS", columns) // a table as files of columns
 			env.Values[hubKey{}] = &scriptedHub{}
+			env.Values[qdrantServer{}] = qdranttest.New(t)
 			return err
 		},
 		Condition: func(cond string) (bool, error) {
@@ -52,6 +55,8 @@ func TestScripts(t *testing.T) {
 			"json":   scriptJSON,
 			"lines":  scriptLines,
 			"arrows": scriptArrows,
+			"flight": scriptFlight,
+			"qdrant": scriptQdrant,
 			"hub":    scriptHub,
 			"model":  scriptModel,
 		},
@@ -110,7 +115,7 @@ func scriptFlip(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // scriptAwait waits until a pattern matches a file, of a size if one is
-// given: await PATTERN [SIZE].
+// given, or of +SIZE at least: await PATTERN [SIZE].
 func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		found, _ := filepath.Glob(ts.MkAbs(args[0]))
@@ -118,7 +123,14 @@ func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
 			return
 		}
 		for _, name := range found {
-			if info, err := os.Stat(name); err == nil && strconv.FormatInt(info.Size(), 10) == args[1] {
+			info, err := os.Stat(name)
+			if err != nil {
+				continue
+			}
+			least, atLeast := strings.CutPrefix(args[1], "+")
+			size, err := strconv.ParseInt(least, 10, 64)
+			ts.Check(err)
+			if info.Size() == size || atLeast && info.Size() > size {
 				return
 			}
 		}

@@ -3,6 +3,7 @@
 package storetest
 
 import (
+	"errors"
 	"io/fs"
 	"sync"
 
@@ -19,7 +20,8 @@ type FS struct {
 	// Lasting makes all later operations fail too, but for the removal and
 	// the closing of files: a disk that is full, or has gone. Default: false.
 	Lasting bool
-	// Err is what a failing operation returns. It must be set with FailAt.
+	// Err is what a failing operation returns. Default: nil, for reads and
+	// writes that end half-way and do not say so; no other operation fails.
 	Err error
 	// Match, if set, says which operations count: those by its name (open,
 	// create, write, read, sync, close, stat, mkdir, link, rename, remove,
@@ -29,6 +31,7 @@ type FS struct {
 	mu     sync.Mutex
 	ops    int
 	failed []string
+	paths  []string
 	open   map[*file]bool
 }
 
@@ -44,6 +47,13 @@ func (f *FS) Failed() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.failed
+}
+
+// FailedPaths returns the paths of the operations that were made to fail.
+func (f *FS) FailedPaths() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.paths
 }
 
 // OpenFiles returns the number of files that are open.
@@ -65,9 +75,18 @@ func (f *FS) op(op, path string) error {
 	if f.FailAt == 0 || f.ops < f.FailAt || f.ops > f.FailAt && (!f.Lasting || tidy) {
 		return nil
 	}
-	f.failed = append(f.failed, op)
+	f.failed, f.paths = append(f.failed, op), append(f.paths, path)
+	if f.Err == nil {
+		if op == "read" || op == "write" {
+			return errHalf
+		}
+		return nil
+	}
 	return &fs.PathError{Op: op, Path: path, Err: f.Err}
 }
+
+// errHalf stands for no error of a read or a write that does half.
+var errHalf = errors.New("half")
 
 func (f *FS) wrap(inner store.File, err error) (store.File, error) {
 	if err != nil {
@@ -170,16 +189,25 @@ type file struct {
 
 // Write writes half of b where it is to fail, as a full disk does.
 func (w *file) Write(b []byte) (int, error) {
-	if err := w.f.op("write", w.Name()); err != nil {
-		n, _ := w.File.Write(b[:len(b)/2])
-		return n, err
+	err := w.f.op("write", w.Name())
+	if err == nil {
+		return w.File.Write(b)
 	}
-	return w.File.Write(b)
+	n, _ := w.File.Write(b[:len(b)/2])
+	if err == errHalf {
+		err = nil
+	}
+	return n, err
 }
 
+// ReadAt reads half of b where it is to fail.
 func (w *file) ReadAt(b []byte, off int64) (int, error) {
 	if err := w.f.op("read", w.Name()); err != nil {
-		return 0, err
+		n, _ := w.File.ReadAt(b[:len(b)/2], off)
+		if err == errHalf {
+			err = nil
+		}
+		return n, err
 	}
 	return w.File.ReadAt(b, off)
 }
