@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sort"
@@ -77,7 +78,7 @@ type StaleObject struct {
 type Recheck struct {
 	f      *Fill
 	wanted wanted
-	todo   []string // encoders with something to encode
+	todo   []string // encoders with a sample
 	all    []*recheckEncoder
 }
 
@@ -137,7 +138,7 @@ func (c *Cache) Recheck(ctx context.Context, opts FillOptions, ro RecheckOptions
 		if err := r.draw(ctx, e, ro); err != nil {
 			return nil, fmt.Errorf("draw a sample of encoder %q: %w", u.Name, c.moved(ctx, err))
 		}
-		if len(e.runs) > 0 {
+		if len(e.objects) > 0 {
 			r.todo = append(r.todo, u.Name)
 		}
 	}
@@ -164,7 +165,7 @@ func (r *Recheck) draw(ctx context.Context, e *recheckEncoder, ro RecheckOptions
 	}
 	alone := &recheckRun{sampled: map[int]*sampledObject{}}
 	byShard := map[int][]*sampledObject{}
-	starts := newConverter(r.f.c, r.f.mem, stored).starts
+	starts := stored.starts()
 	for i, o := range objects {
 		if r.wanted[e.Name][o.id] != nil {
 			continue // it stands there twice
@@ -208,16 +209,11 @@ func sampleOf(n int64, ro RecheckOptions) []int64 {
 	return pos
 }
 
-// shardAt returns the number of the shard that holds a position.
-func shardAt(starts []int64, pos int64) int {
-	return sort.Search(len(starts), func(i int) bool { return starts[i] > pos }) - 1
-}
-
 // company finds the runs in which the sampled objects of some shards were
 // encoded: those of the shard, or of the float32 shard from which an object
 // was converted. Objects in no run have lost their batch.
 func (r *Recheck) company(ctx context.Context, e *recheckEncoder, byShard map[int][]*sampledObject) (err error) {
-	own := &runFinder{r: r, e: e, of: &e.entry, starts: newConverter(r.f.c, r.f.mem, &e.entry).starts, runs: map[int]*recheckRun{}}
+	own := newRunFinder(r, e, &e.entry)
 	var full *runFinder
 	if e.DType != Float32 {
 		entry, err := r.f.stored(EncoderFolder(e.Name, e.Fingerprint, Float32), e.Use)
@@ -227,7 +223,7 @@ func (r *Recheck) company(ctx context.Context, e *recheckEncoder, byShard map[in
 		if entry != nil {
 			e.full = &original{entry: entry}
 			defer e.full.table.close()
-			full = &runFinder{r: r, e: e, of: entry, starts: newConverter(r.f.c, r.f.mem, entry).starts, runs: map[int]*recheckRun{}}
+			full = newRunFinder(r, e, entry)
 		}
 	}
 	for s, objects := range byShard {
@@ -235,10 +231,10 @@ func (r *Recheck) company(ctx context.Context, e *recheckEncoder, byShard map[in
 		if err != nil {
 			return err
 		}
+		if !ok {
+			continue
+		}
 		for _, o := range objects {
-			if !ok {
-				continue
-			}
 			row := int(o.pos - own.starts[s])
 			if from != nil && from[row] >= 0 {
 				at := shardAt(full.starts, from[row])
@@ -271,6 +267,10 @@ type runFinder struct {
 	of     *Encoder
 	starts []int64
 	runs   map[int]*recheckRun // by shard
+}
+
+func newRunFinder(r *Recheck, e *recheckEncoder, of *Encoder) *runFinder {
+	return &runFinder{r: r, e: e, of: of, starts: of.starts(), runs: map[int]*recheckRun{}}
 }
 
 // ids returns the ids of a shard.
@@ -361,11 +361,11 @@ func (f *runFinder) run(ctx context.Context, s int, from []int64) (*recheckRun, 
 // since they decide where object batches begin.
 func (r *Recheck) want(e *recheckEncoder) {
 	reach := windowBatches * e.BatchSize
+	if e.BatchInvariant {
+		reach = 1
+	}
 	for _, run := range e.runs {
 		rows := run.rows()
-		if e.BatchInvariant {
-			reach = 1
-		}
 		end := min(rows[len(rows)-1]+reach, len(run.ids)/idBytes)
 		for i := range end {
 			o := r.wanted.add(e.Name, run.ids[i*idBytes:(i+1)*idBytes])
@@ -377,16 +377,9 @@ func (r *Recheck) want(e *recheckEncoder) {
 }
 
 // rows are the numbers of the sampled objects, in order.
-func (run *recheckRun) rows() []int {
-	rows := make([]int, 0, len(run.sampled))
-	for i := range run.sampled {
-		rows = append(rows, i)
-	}
-	slices.Sort(rows)
-	return rows
-}
+func (run *recheckRun) rows() []int { return slices.Sorted(maps.Keys(run.sampled)) }
 
-// Encoders returns the names of the encoders that have something to encode.
+// Encoders returns the names of the encoders that have a sample.
 func (r *Recheck) Encoders() []string { return r.todo }
 
 // Index is the stage that finds the objects to encode in sample batches.
@@ -541,8 +534,7 @@ func (r *Recheck) compare(e *recheckEncoder, rec arrow.Record, at int) (int, err
 
 // Results returns what was found of each cached encoder, in the order in which
 // they were declared, after the group that ran the stages has ended without an
-// error. Without a group, where [Recheck.Encoders] has none, nothing could be
-// encoded.
+// error. Where [Recheck.Encoders] has none, no group is needed.
 func (r *Recheck) Results() []Rechecked {
 	out := []Rechecked{}
 	for _, e := range r.all {

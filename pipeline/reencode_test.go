@@ -240,3 +240,56 @@ func TestReencodeSample(t *testing.T) {
 		t.Error("a sample of none")
 	}
 }
+
+// TestReencodeCompacted: what was compacted is compared where the batch does
+// not matter; else its batch is gone.
+func TestReencodeCompacted(t *testing.T) {
+	for _, variant := range []bool{false, true} {
+		t.Run(fmt.Sprint(variant), func(t *testing.T) {
+			cfg := config(t, t.TempDir())
+			cfg.Cache.ShardObjects = 8
+			m := newModel("a")
+			if variant {
+				m = mixing(m)
+			}
+			cfg.Encoders = pipeline.Encoders{"enc": m}
+			fill(t, cfg)
+			st, err := cachesink.OpenStorage(t.Context(), cfg.Cache.SaveDir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := cachesink.Open(t.Context(), st, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan, err := c.Garbage(t.Context(), cachesink.GCOptions{Compact: true, ShardObjects: 1000, Grace: -1})
+			if err == nil {
+				plan, err = c.Collect(t.Context(), plan)
+			}
+			if err != nil || len(plan.Compact) != 1 {
+				t.Fatalf("%+v, %v", plan, err)
+			}
+			r := reencode(t, cfg, pipeline.ReencodeOptions{Sample: 160})
+			if e := r.Encoders[0]; variant && e.BatchGone != 160 || !variant && e.BitEqual != 160 || r.Err() != nil {
+				t.Errorf("%+v", e)
+			}
+		})
+	}
+}
+
+// TestReencodeFails: an encoder that fails ends it, and nothing is left.
+func TestReencodeFails(t *testing.T) {
+	cfg := config(t, t.TempDir())
+	fill(t, cfg)
+	m, boom := newModel("a"), errors.New("boom")
+	m.onBatch = func(context.Context, []encode.Input, []float32) error { return boom }
+	cfg.Encoders = pipeline.Encoders{"enc": m}
+	if _, err := open(t, cfg).Reencode(t.Context(), pipeline.ReencodeOptions{Sample: 100}); !errors.Is(err, boom) {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	m.onBatch = func(context.Context, []encode.Input, []float32) error { cancel(); return nil }
+	if _, err := open(t, cfg).Reencode(ctx, pipeline.ReencodeOptions{Sample: 100}); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
