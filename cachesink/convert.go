@@ -64,13 +64,22 @@ type converter struct {
 }
 
 func newConverter(cache *Cache, mem memory.Allocator, from *Encoder) *converter {
-	c := &converter{cache: cache, st: cache.st, mem: mem, from: from, shard: -1}
+	return &converter{cache: cache, st: cache.st, mem: mem, from: from, starts: from.starts(), shard: -1}
+}
+
+// starts returns the positions of the shards' first rows.
+func (e *Encoder) starts() (starts []int64) {
 	var n int64
-	for _, s := range from.Shards {
-		c.starts = append(c.starts, n)
+	for _, s := range e.Shards {
+		starts = append(starts, n)
 		n += s.Rows
 	}
-	return c
+	return starts
+}
+
+// shardAt returns the number of the shard that holds a position.
+func shardAt(starts []int64, pos int64) int {
+	return sort.Search(len(starts), func(i int) bool { return starts[i] > pos }) - 1
 }
 
 // write appends the objects of a plan in [at, at+n), all of which are to be
@@ -134,7 +143,7 @@ func (c *converter) load(ctx context.Context, pos int64) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	i := sort.Search(len(c.starts), func(i int) bool { return c.starts[i] > pos }) - 1
+	i := shardAt(c.starts, pos)
 	s := c.from.Shards[i]
 	err := func() error {
 		if c.shard != i {

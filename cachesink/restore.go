@@ -20,18 +20,18 @@ import (
 // in by [Restore.Write]; then [Restore.Commit] tells the manifest of shards
 // whose bytes are not those that they had. It serves one stage.Group.
 type Restore struct {
-	f    *Fill
-	lost map[string][]*lostShard // by encoder
-	todo []string                // encoders with lost shards
+	f      *Fill
+	lost   map[string][]*lostShard // by encoder
+	todo   []string                // encoders with lost shards
+	wanted wanted
 	// Hopeless are the shards that cannot be written again, and why.
 	Hopeless map[string]error
 }
 
 // lostShard is a shard of which everything but its embeddings is known.
 type lostShard struct {
-	plan   *shardPlan
-	entry  Shard
-	inputs map[[32]byte][]byte // of its objects; nil until they were met
+	plan  *shardPlan
+	entry Shard
 }
 
 // Restore starts to write damaged shards again. Their objects are found in
@@ -43,7 +43,7 @@ func (c *Cache) Restore(ctx context.Context, opts FillOptions, damaged []string)
 	}
 	f := &Fill{c: c, mem: opts.Allocator, opts: opts, byName: map[string]*encoderFill{}, objects: ObjectSchema()}
 	f.stats = FillStats{Encoders: map[string]EncoderStats{}, Splits: map[string]SplitStats{}}
-	r := &Restore{f: f, lost: map[string][]*lostShard{}, Hopeless: map[string]error{}}
+	r := &Restore{f: f, lost: map[string][]*lostShard{}, wanted: wanted{}, Hopeless: map[string]error{}}
 	opts.Encoders = slices.Clone(opts.Encoders)
 	for i := range opts.Encoders {
 		d, err := ParseDType(string(opts.Encoders[i].DType))
@@ -107,7 +107,10 @@ func (r *Restore) add(ctx context.Context, e *Encoder, u Use, bad []Shard) error
 			r.Hopeless[s.Name] = fmt.Errorf("%w: it was encoded in batches of another size than %d", ErrMissing, ef.BatchSize)
 		default:
 			p := &shardPlan{id: s.ID, name: s.Name, layout: l, first: start[s.Name], rows: s.Rows, ids: ids}
-			r.lost[u.Name] = append(r.lost[u.Name], &lostShard{plan: p, entry: s, inputs: map[[32]byte][]byte{}})
+			r.lost[u.Name] = append(r.lost[u.Name], &lostShard{plan: p, entry: s})
+			for id := range slices.Chunk(ids, idBytes) {
+				r.wanted.add(u.Name, id).keep = true
+			}
 		}
 	}
 	if len(r.lost[u.Name]) > 0 {
@@ -166,7 +169,7 @@ func (c *Cache) idsAt(ctx context.Context, e *Encoder, first, rows int64) ([]byt
 func (r *Restore) Index(g *stage.Group, in stage.Stream[arrow.Record]) map[string]stage.Stream[arrow.Record] {
 	streams := stage.Split(g, in, "find lost objects", len(r.todo), func(ctx context.Context, in iter.Seq[arrow.Record], emit func(int, arrow.Record) error) error {
 		for rec := range in {
-			err := r.take(rec)
+			err := r.wanted.take(rec)
 			rec.Release()
 			if err != nil {
 				return err
@@ -179,7 +182,7 @@ func (r *Restore) Index(g *stage.Group, in stage.Stream[arrow.Record]) map[strin
 			e := r.f.byName[name]
 			s := &shardSender{f: r.f, e: e, emit: func(rec arrow.Record) error { return emit(i, rec) }}
 			for _, l := range r.lost[name] {
-				if missing := l.missing(); missing > 0 {
+				if missing := l.missing(r.wanted[name]); missing > 0 {
 					r.f.mu.Lock()
 					r.Hopeless[l.plan.name] = fmt.Errorf("%w: the dataset has %d of its objects no more", ErrMissing, missing)
 					r.f.mu.Unlock()
@@ -188,12 +191,7 @@ func (r *Restore) Index(g *stage.Group, in stage.Stream[arrow.Record]) map[strin
 				e.mu.Lock()
 				e.queue = append(e.queue, l.plan)
 				e.mu.Unlock()
-				at := 0
-				err := s.objects(l.plan, func() ([]byte, error) {
-					at++
-					return l.inputs[[32]byte(l.plan.ids[(at-1)*idBytes:])], nil
-				})
-				if err != nil {
+				if err := s.objects(l.plan, r.wanted.inputs(name, l.plan.ids)); err != nil {
 					return err
 				}
 			}
@@ -207,40 +205,13 @@ func (r *Restore) Index(g *stage.Group, in stage.Stream[arrow.Record]) map[strin
 	return out
 }
 
-func (l *lostShard) missing() (n int) {
+func (l *lostShard) missing(objects map[[32]byte]*wantedObject) (n int) {
 	for id := range slices.Chunk(l.plan.ids, idBytes) {
-		if l.inputs[[32]byte(id)] == nil {
+		if !objects[[32]byte(id)].met {
 			n++
 		}
 	}
 	return n
-}
-
-// take keeps the inputs of lost objects.
-func (r *Restore) take(rec arrow.Record) error {
-	cols, err := parseSampleSchema(rec.Schema())
-	if err != nil {
-		return err
-	}
-	if err := cols.checkNulls(rec); err != nil {
-		return err
-	}
-	for _, u := range cols.uses {
-		for _, l := range r.lost[u.encoder] {
-			if len(l.inputs) == 0 {
-				for id := range slices.Chunk(l.plan.ids, idBytes) {
-					l.inputs[[32]byte(id)] = nil
-				}
-			}
-			for row := range int(rec.NumRows()) {
-				id := [32]byte(rec.Column(u.id).(*array.FixedSizeBinary).Value(row))
-				if in, wanted := l.inputs[id]; wanted && in == nil {
-					l.inputs[id] = append([]byte{}, rec.Column(u.input).(*array.Binary).Value(row)...)
-				}
-			}
-		}
-	}
-	return nil
 }
 
 // Write is the sink for an encoder's embeddings; see [Fill.Write].

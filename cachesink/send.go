@@ -135,12 +135,30 @@ const (
 	windowBytes   = 1 << 20
 )
 
+// windowCut says where the object batches of a shard end.
+type windowCut struct {
+	batchSize  int
+	rows, size int // of the object batch so far, and its bytes
+}
+
+// ends takes an object by the size of its input, and says whether its batch
+// ends with it.
+func (w *windowCut) ends(input int) bool {
+	w.rows++
+	w.size += input
+	if w.rows < windowBatches*w.batchSize && (w.rows%w.batchSize != 0 || w.size < windowBytes) {
+		return false
+	}
+	w.rows, w.size = 0, 0
+	return true
+}
+
 // objects emits the objects of a shard that are to be encoded.
 func (s *shardSender) objects(p *shardPlan, next func() ([]byte, error)) error {
 	b := array.NewRecordBuilder(s.f.mem, s.f.objects)
 	defer b.Release()
 	idCol, inCol := b.Field(0).(*array.FixedSizeBinaryBuilder), b.Field(1).(*array.BinaryBuilder)
-	size := 0
+	cut := windowCut{batchSize: s.e.BatchSize}
 	for at := 0; at < int(p.rows); {
 		n := p.run(at, int(p.rows))
 		for id := range slices.Chunk(p.ids[at*idBytes:(at+n)*idBytes], idBytes) {
@@ -153,12 +171,10 @@ func (s *shardSender) objects(p *shardPlan, next func() ([]byte, error)) error {
 			}
 			idCol.Append(id)
 			inCol.Append(input)
-			size += len(input)
-			if rows := idCol.Len(); rows == windowBatches*s.e.BatchSize || rows%s.e.BatchSize == 0 && size >= windowBytes {
+			if cut.ends(len(input)) {
 				if err := s.emit(b.NewRecord()); err != nil {
 					return err
 				}
-				size = 0
 			}
 		}
 		at += n

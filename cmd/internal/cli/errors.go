@@ -46,7 +46,7 @@ func exitMeaning(code int) string {
 	case exitWouldEncode:
 		return "4    the cache is missing or stale, and nothing may be encoded"
 	case exitCorrupt:
-		return "5    the cache or a model is damaged, or the folder is no cache"
+		return "5    the cache or a model is damaged or stale, or the folder is no cache"
 	case exitLocked:
 		return "6    another process is changing the same model"
 	case exitNoSpace:
@@ -134,6 +134,8 @@ func classify(ctx context.Context, err error) failure {
 		return is("would_encode", exitWouldEncode, "`pipeline fill CONFIG` encodes what is missing")
 	case errors.Is(err, cachesink.ErrCorrupt):
 		return is("corrupt", exitCorrupt, "`pipeline verify` lists the damaged files, `pipeline repair CONFIG` makes them anew")
+	case errors.Is(err, pipeline.ErrStaleEmbeddings):
+		return is("stale_embeddings", exitCorrupt, "fill another cache.save_dir; an encoder of your own needs another output version whenever what it gives changes")
 	case errors.Is(err, cachesink.ErrForeign):
 		return is("foreign_cache", exitCorrupt, "name a cache, an empty folder or a new one as cache.save_dir")
 	case errors.Is(err, models.ErrCorrupt):

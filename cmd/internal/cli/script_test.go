@@ -21,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"pipeline": Main})
+	testscript.Main(m, map[string]func(){"pipeline": Main, "forge": forge})
 }
 
 // Every script is a user's session with the real program.
