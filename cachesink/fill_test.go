@@ -112,7 +112,7 @@ func TestSecondFillChangesNothing(t *testing.T) {
 }
 
 // TestLaterFillsAdd is A, B, A in one place: nothing is lost, the third
-// encodes nothing.
+// encodes nothing, and its split is the newest.
 func TestLaterFillsAdd(t *testing.T) {
 	st := quickDir(t.TempDir())
 	a := setup{splits: map[string][]encode.Sample{"train": groups("a", 20, 20)}}
@@ -123,8 +123,11 @@ func TestLaterFillsAdd(t *testing.T) {
 		t.Errorf("second: %+v", got)
 	}
 	c, stats := mustRun(t, a, st)
-	if got := stats.Encoders["e"]; got != (EncoderStats{Objects: 20, Reused: 20}) || c.Manifest().Generation != 2 {
+	if got := stats.Encoders["e"]; got != (EncoderStats{Objects: 20, Reused: 20}) || c.Manifest().Generation != 3 {
 		t.Errorf("third: %+v, generation %d", got, c.Manifest().Generation)
+	}
+	if s := c.Manifest().Splits; len(s) != 3 || s[0].Rows != 25 || s[1].Rows != 20 {
+		t.Errorf("third: splits %+v", s)
 	}
 	checkContent(t, c, a)
 	checkContent(t, c, b)
