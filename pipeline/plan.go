@@ -226,16 +226,48 @@ func (p *Pipeline[Row]) dryRun(ctx context.Context, encoders []encoder, plans []
 	return f.Stats(), size, err
 }
 
-// countBelow is the free space, in bytes, with less of which a fill counts
-// first what it will write. Counting reads the rows once more, which takes a
-// third of the time of a fill by the fastest encoder. Where there is more, a
-// fill that does not fit is refused at the first shard that does not.
-const countBelow = 16 << 30
+// A fill counts first what it will write where less space than countBelow is
+// free, or a dataset could need more than there is: one whose rows have
+// leastRow bytes. Counting reads the rows once more, which takes a third of the
+// time of a fill by the fastest encoder. A fill that is larger all the same is
+// refused at the first shard that does not fit.
+const (
+	countBelow = 16 << 30
+	leastRow   = 32
+	// splitRowBytes is what a split's row takes for an object: key, id and
+	// position.
+	splitRowBytes = 112
+)
+
+// tight says that a fill may have too little room.
+func (p *Pipeline[Row]) tight(ctx context.Context, encoders []encoder, plans []splitPlan, free int64) bool {
+	if p.cfg.IgnoreSpace || free < 0 {
+		return false
+	}
+	if free < countBelow {
+		return true
+	}
+	var row int64 // of a pair
+	for _, e := range encoders {
+		row += 2 * splitRowBytes
+		if e.use.Cached {
+			row += 2 * int64(e.use.DType.RowBytes(e.use.Dim))
+		}
+	}
+	for _, sp := range unread(plans) {
+		size := source.Size(ctx, p.cfg.Splits[sp.name])
+		if size < 0 || size/leastRow > free/row {
+			return true
+		}
+		free -= size / leastRow * row
+	}
+	return false
+}
 
 // refuse ends a fill that must not encode and would, or that has no room.
 func (p *Pipeline[Row]) refuse(ctx context.Context, encoders []encoder, plans []splitPlan) error {
 	free := p.cache.Free(ctx)
-	tight := !p.cfg.IgnoreSpace && free >= 0 && free < countBelow
+	tight := p.tight(ctx, encoders, plans, free)
 	if !p.cfg.NoEncode && (!tight || len(unread(plans)) == 0) {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"iter"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -183,4 +184,47 @@ func TestPlanShowsWhyASplitIsRead(t *testing.T) {
 			t.Errorf("differs in %q, want %q; the facts are %v", got.Differs, want, got.Facts)
 		}
 	}
+}
+
+// TestCountsFirst: with much room a fill counts first where the size of a
+// dataset is not known, or says that it could need more.
+func TestCountsFirst(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		free   int64
+		size   int64
+		passes int
+	}{
+		{"unknown", 1 << 40, -1, 2},
+		{"small", 1 << 40, 1 << 20, 1},
+		{"large", 1 << 40, 1 << 40, 2},
+		{"small, with little room", 1 << 30, 1 << 20, 2},
+		{"unknown, as the room is", -1, -1, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "cache")
+			cfg := config(t, dir)
+			src := &passes{Source: cfg.Splits["train"], size: c.size}
+			cfg.Splits = pipeline.Splits[row]{"train": src}
+			p := open(t, cfg)
+			pipeline.SetStorage(p, roomy{cachesink.Dir(dir), &c.free})
+			if _, err := p.Fill(t.Context()); err != nil || src.n != c.passes {
+				t.Errorf("%d passes, want %d; %v", src.n, c.passes, err)
+			}
+		})
+	}
+}
+
+// passes counts the passes over a source, and says that it has a size.
+type passes struct {
+	source.Source[row]
+	size int64
+	n    int
+}
+
+func (p *passes) Size(context.Context) int64 { return p.size }
+
+func (p *passes) Rows(ctx context.Context) iter.Seq2[source.Row[row], error] {
+	p.n++
+	return p.Source.Rows(ctx)
 }
