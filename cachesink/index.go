@@ -362,7 +362,7 @@ func (ix *indexer) seal(e *encoderFill, emit func(int, *shardJob) error) error {
 	if a.inputs == nil {
 		return nil
 	}
-	p := &shardPlan{list: a.ids, ids: a.ids.bytes(), rows: int64(a.ids.n / idBytes), layout: ix.f.layout(e)}
+	p := &shardPlan{list: a.ids, ids: a.ids.bytes(), rows: int64(a.ids.n / idBytes), layout: ix.f.layout(e), dim: e.Dim}
 	if a.from != nil {
 		p.fromList, p.from = a.from, arrow.Int64Traits.CastFromBytes(a.from.bytes())
 		if !e.BatchInvariant && (p.converts(0) || p.run(0, int(p.rows)) < int(p.rows)) {

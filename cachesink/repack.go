@@ -132,7 +132,7 @@ func (r *repacker) write(ctx context.Context, number int, l layout, batchSize in
 		return none, err
 	}
 	defer func() { err = errors.Join(err, w.drop()) }()
-	p := &shardPlan{layout: l, rows: int64(len(take)), ids: make([]byte, 0, len(take)*idBytes)}
+	p := &shardPlan{layout: l, dim: r.e.Dim, rows: int64(len(take)), ids: make([]byte, 0, len(take)*idBytes)}
 	if err := w.open(ctx, p); err != nil {
 		return none, err
 	}

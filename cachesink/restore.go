@@ -106,7 +106,7 @@ func (r *Restore) add(ctx context.Context, e *Encoder, u Use, bad []Shard) error
 		case shardID(e.Fingerprint, l, ef.BatchSize, ids) != s.ID:
 			r.Hopeless[s.Name] = fmt.Errorf("%w: it was encoded in batches of another size than %d", ErrMissing, ef.BatchSize)
 		default:
-			p := &shardPlan{id: s.ID, name: s.Name, layout: l, first: start[s.Name], rows: s.Rows, ids: ids}
+			p := &shardPlan{id: s.ID, name: s.Name, layout: l, dim: e.Dim, first: start[s.Name], rows: s.Rows, ids: ids}
 			r.lost[u.Name] = append(r.lost[u.Name], &lostShard{plan: p, entry: s})
 			for id := range slices.Chunk(ids, idBytes) {
 				r.wanted.add(u.Name, id).keep = true

@@ -26,6 +26,7 @@ type shardPlan struct {
 	id     string
 	name   string // of its file
 	layout layout
+	dim    int   // of its embeddings
 	first  int64 // position of its first object
 	rows   int64
 	ids    []byte // 32 bytes an object
@@ -266,7 +267,8 @@ func (p *shardPlan) adopt(ctx context.Context, st store.Store, mem memory.Alloca
 	}
 	f := File{Name: name, Rows: p.rows, Bytes: info.Size, Sum: sumDigest(sums)}
 	rest := p.ids
-	err = readFile(ctx, st, mem, f, func(rec arrow.Record) error {
+	e := &Encoder{DType: p.layout.dtype, Dim: p.dim} // as far as readShard needs it
+	err = readShard(ctx, st, mem, e, f, func(rec arrow.Record) error {
 		ids, err := idColumn(rec)
 		if err != nil {
 			return err
