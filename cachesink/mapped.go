@@ -67,6 +67,9 @@ func mapFile(ctx context.Context, st mapper, read store.Store, f File, note note
 	return mf, nil
 }
 
+// aheadBlocks is how many blocks are asked of the disk at once.
+const aheadBlocks = 32
+
 // hold checks the blocks of the bytes in [from, to) that were not checked
 // before.
 func (f *mappedFile) hold(from, to int) error {
@@ -79,7 +82,10 @@ func (f *mappedFile) hold(from, to int) error {
 			continue
 		}
 		end := min((k+1)*sumBlock, len(f.m.Bytes))
-		f.m.Prefetch(k*sumBlock, end) // in one read, not page by page
+		if k%(aheadBlocks/2) == 0 || f.held[(k-1)/64].Load()&(1<<((k-1)%64)) == 0 {
+			// Not page by page, and while the blocks before are checked.
+			f.m.Prefetch(k*sumBlock, min((k+aheadBlocks)*sumBlock, len(f.m.Bytes)))
+		}
 		b := f.m.Bytes[k*sumBlock : end]
 		want := binary.LittleEndian.Uint32(f.sums[4*k:])
 		if got := updateSum(0, b); got != want {
