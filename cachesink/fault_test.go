@@ -96,41 +96,37 @@ func TestSilentFaults(t *testing.T) {
 // as it was or complete, and the operation done again ends as if nothing had
 // been. Some of all cases without fullEnv.
 func TestPowerCut(t *testing.T) {
-	for _, o := range operations() {
-		t.Run(o.name, func(t *testing.T) {
-			t.Parallel()
-			before, in := o.undisturbed(t)
-			count := before.Killed()
-			if err := in.run(t, &storetest.FS{FS: count}); err != nil {
-				t.Fatal(err)
+	everyStep(t, "power cut", func(t *testing.T, in *interrupted, disk *storetest.Disk, k int, err error) (cases int) {
+		what := in.what
+		for i, keep := range []float64{0, 0.25, 0.5, 0.75, 1} {
+			if stepOf(5, 2) > 1 && (k+i)%5 > 1 {
+				continue
 			}
-			cases := 0
-			for k := 1; k <= count.Ops(); k += stepOf(count.Ops(), 20) {
-				disk := before.Killed()
-				disk.CutAt = k
-				in.what = fmt.Sprintf("%s, power cut after step %d of %d", o.name, k, count.Ops())
-				err := in.run(t, &storetest.FS{FS: disk})
-				what := in.what
-				for i, keep := range []float64{0, 0.25, 0.5, 0.75, 1} {
-					if stepOf(5, 2) > 1 && (k+i)%5 > 1 {
-						continue
-					}
-					in.what = fmt.Sprintf("%s, %v of what was not synced is there", what, keep)
-					after := buried(t, disk.Cut(uint64(k), keep))
-					in.holds(t, after, err)
-					in.again(t, after)
-					cases++
-				}
-			}
-			t.Logf("%d cases", cases)
-		})
-	}
+			in.what = fmt.Sprintf("%s, %v of what was not synced is there", what, keep)
+			after := buried(t, disk.Cut(uint64(k), keep))
+			in.holds(t, after, err)
+			in.again(t, after)
+			cases++
+		}
+		return cases
+	})
 }
 
 // TestKilledThenCut ends the process after each step of each operation. The
 // operation done again by the next process rests on what the first has
 // written: when it says that it has ended, a power cut takes nothing of it.
 func TestKilledThenCut(t *testing.T) {
+	everyStep(t, "killed", func(t *testing.T, in *interrupted, disk *storetest.Disk, _ int, err error) int {
+		after := buried(t, disk.Killed())
+		in.holds(t, after, err)
+		in.again(t, after)
+		return 1
+	})
+}
+
+// everyStep ends each operation after each of its steps, or some of them
+// without fullEnv, and has look see to what is left on the disk.
+func everyStep(t *testing.T, end string, look func(t *testing.T, in *interrupted, disk *storetest.Disk, k int, err error) (cases int)) {
 	for _, o := range operations() {
 		t.Run(o.name, func(t *testing.T) {
 			t.Parallel()
@@ -143,12 +139,9 @@ func TestKilledThenCut(t *testing.T) {
 			for k := 1; k <= count.Ops(); k += stepOf(count.Ops(), 20) {
 				disk := before.Killed()
 				disk.CutAt = k
-				in.what = fmt.Sprintf("%s, killed after step %d of %d", o.name, k, count.Ops())
+				in.what = fmt.Sprintf("%s, %s after step %d of %d", o.name, end, k, count.Ops())
 				err := in.run(t, &storetest.FS{FS: disk})
-				after := buried(t, disk.Killed())
-				in.holds(t, after, err)
-				in.again(t, after)
-				cases++
+				cases += look(t, in, disk, k, err)
 			}
 			t.Logf("%d cases", cases)
 		})

@@ -149,33 +149,16 @@ func (r *Recheck) Encoders() []string { return r.todo }
 // Every returned stream, by the name of its encoder, must be consumed, by an
 // encode stage and then [Recheck.Write].
 func (r *Recheck) Index(g *stage.Group, in stage.Stream[arrow.Record]) map[string]stage.Stream[arrow.Record] {
-	streams := stage.Split(g, in, "find sampled objects", len(r.todo), func(ctx context.Context, in iter.Seq[arrow.Record], emit func(int, arrow.Record) error) error {
-		for rec := range in {
-			err := r.wanted.take(rec)
-			rec.Release()
-			if err != nil {
+	return r.wanted.find(g, in, "find sampled objects", r.todo, func(name string, emit func(arrow.Record) error) error {
+		e := r.encoder(name)
+		s := &shardSender{f: r.f, e: e.encoderFill, emit: emit}
+		for _, run := range e.runs {
+			if err := r.send(s, e, run); err != nil {
 				return err
-			}
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		for i, name := range r.todo {
-			e := r.encoder(name)
-			s := &shardSender{f: r.f, e: e.encoderFill, emit: func(rec arrow.Record) error { return emit(i, rec) }}
-			for _, run := range e.runs {
-				if err := r.send(s, e, run); err != nil {
-					return err
-				}
 			}
 		}
 		return nil
 	})
-	out := map[string]stage.Stream[arrow.Record]{}
-	for i, name := range r.todo {
-		out[name] = streams[i]
-	}
-	return out
 }
 
 func (r *Recheck) encoder(name string) *recheckEncoder {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -167,42 +166,25 @@ func (c *Cache) idsAt(ctx context.Context, e *Encoder, first, rows int64) ([]byt
 // encode stage and then [Restore.Write]. The objects of a shard of which some
 // are not met are not emitted: the shard is then hopeless.
 func (r *Restore) Index(g *stage.Group, in stage.Stream[arrow.Record]) map[string]stage.Stream[arrow.Record] {
-	streams := stage.Split(g, in, "find lost objects", len(r.todo), func(ctx context.Context, in iter.Seq[arrow.Record], emit func(int, arrow.Record) error) error {
-		for rec := range in {
-			err := r.wanted.take(rec)
-			rec.Release()
-			if err != nil {
-				return err
+	return r.wanted.find(g, in, "find lost objects", r.todo, func(name string, emit func(arrow.Record) error) error {
+		e := r.f.byName[name]
+		s := &shardSender{f: r.f, e: e, emit: emit}
+		for _, l := range r.lost[name] {
+			if missing := l.missing(r.wanted[name]); missing > 0 {
+				r.f.mu.Lock()
+				r.Hopeless[l.plan.name] = fmt.Errorf("%w: the dataset has %d of its objects no more", ErrMissing, missing)
+				r.f.mu.Unlock()
+				continue
 			}
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		for i, name := range r.todo {
-			e := r.f.byName[name]
-			s := &shardSender{f: r.f, e: e, emit: func(rec arrow.Record) error { return emit(i, rec) }}
-			for _, l := range r.lost[name] {
-				if missing := l.missing(r.wanted[name]); missing > 0 {
-					r.f.mu.Lock()
-					r.Hopeless[l.plan.name] = fmt.Errorf("%w: the dataset has %d of its objects no more", ErrMissing, missing)
-					r.f.mu.Unlock()
-					continue
-				}
-				e.mu.Lock()
-				e.queue = append(e.queue, l.plan)
-				e.mu.Unlock()
-				if err := s.objects(l.plan, r.wanted.inputs(name, l.plan.ids)); err != nil {
-					return err
-				}
+			e.mu.Lock()
+			e.queue = append(e.queue, l.plan)
+			e.mu.Unlock()
+			if err := s.objects(l.plan, r.wanted.inputs(name, l.plan.ids)); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
-	out := map[string]stage.Stream[arrow.Record]{}
-	for i, name := range r.todo {
-		out[name] = streams[i]
-	}
-	return out
 }
 
 func (l *lostShard) missing(objects map[[32]byte]*wantedObject) (n int) {

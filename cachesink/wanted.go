@@ -1,10 +1,14 @@
 package cachesink
 
 import (
+	"context"
+	"iter"
 	"strings"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
+
+	"github.com/permafrost-ml/permafrost/stage"
 )
 
 // wanted are objects that are looked for in sample batches, by encoder.
@@ -71,6 +75,34 @@ func (w wanted) take(rec arrow.Record) error {
 		}
 	}
 	return nil
+}
+
+// find is the stage that looks for the objects in all sample batches, and then
+// has send emit what is to be encoded for one encoder after the other.
+func (w wanted) find(g *stage.Group, in stage.Stream[arrow.Record], name string, encoders []string, send func(encoder string, emit func(arrow.Record) error) error) map[string]stage.Stream[arrow.Record] {
+	streams := stage.Split(g, in, name, len(encoders), func(ctx context.Context, in iter.Seq[arrow.Record], emit func(int, arrow.Record) error) error {
+		for rec := range in {
+			err := w.take(rec)
+			rec.Release()
+			if err != nil {
+				return err
+			}
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		for i, encoder := range encoders {
+			if err := send(encoder, func(rec arrow.Record) error { return emit(i, rec) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	out := map[string]stage.Stream[arrow.Record]{}
+	for i, encoder := range encoders {
+		out[encoder] = streams[i]
+	}
+	return out
 }
 
 // inputs returns what gives the inputs of kept objects one after the other.
