@@ -405,10 +405,18 @@ func generationOf(name string) (n int64, claim bool) {
 // is damage, never a commit cut short: an older generation is not served in
 // its place. An empty store has generation 0.
 func readManifest(ctx context.Context, st store.Store) (m *Manifest, top int64, err error) {
+	empty := false
 	for range manifestTries {
 		m, top, err = newestManifest(ctx, st)
-		if !errors.Is(err, fs.ErrNotExist) {
-			break // else a collection removed it, and there is a newer one
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			// A collection removed it, and there is a newer one.
+		case err == nil && top == 0 && !empty:
+			// A list that is made while a collection puts one generation in the
+			// place of another may have neither.
+			empty = true
+		default:
+			return m, top, err
 		}
 	}
 	return m, top, err
@@ -462,6 +470,14 @@ func (m *Manifest) commit(ctx context.Context, st store.Store, generation int64)
 	}
 	if err := store.Put(ctx, st, manifestName(generation), b, false); err != nil {
 		return fmt.Errorf("commit generation %d to %s: %w", generation, st, err)
+	}
+	// A name may be free because collections have removed it again, in favour
+	// of later ones: then nobody sees the commit, unless they have it.
+	switch newest, _, err := readManifest(ctx, st); {
+	case err != nil:
+		return fmt.Errorf("confirm generation %d of %s: %w", generation, st, err)
+	case newest.Generation > generation:
+		return fmt.Errorf("commit generation %d to %s: %w: there is generation %d", generation, st, fs.ErrExist, newest.Generation)
 	}
 	// The copy is a courtesy: the commit has happened, whatever becomes of it.
 	_ = store.Put(ctx, st, manifestCopy, b, true)
