@@ -32,8 +32,10 @@ type data struct {
 	ids    [2][]int64 // by row: numbers of the objects of both sides
 	// Classes are the labels in the order of their numbers.
 	classes []string
-	replay  func(ctx context.Context, sequential bool, epoch int) iter.Seq2[arrow.Record, error]
+	replay  func(ctx context.Context, sequential bool, epoch int, done int64) iter.Seq2[arrow.Record, error]
 	seq     bool
+	batch   int    // rows of a batch
+	split   string // what its rows are: the fingerprint
 }
 
 // newData prepares a split for training or evaluation.
@@ -42,8 +44,9 @@ func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error
 	if err != nil {
 		return nil, err
 	}
-	d := &data{names: p.names, rows: r.Rows(), seq: p.cfg.Train.Sequential}
+	d := &data{names: p.names, rows: r.Rows(), seq: p.cfg.Train.Sequential, batch: p.cfg.Train.BatchSize}
 	s := r.Split()
+	d.split = s.Fingerprint
 	if s.Kind == cachesink.Group {
 		d.kind = loss.Groups
 	} else {
@@ -72,8 +75,8 @@ func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error
 	if err != nil {
 		return nil, err
 	}
-	d.replay = func(ctx context.Context, sequential bool, epoch int) iter.Seq2[arrow.Record, error] {
-		return p.replay(ctx, sel, sequential, epoch, EpochOptions{})
+	d.replay = func(ctx context.Context, sequential bool, epoch int, done int64) iter.Seq2[arrow.Record, error] {
+		return p.replay(ctx, sel, sequential, epoch, EpochOptions{Done: done})
 	}
 	return d, nil
 }
@@ -174,14 +177,19 @@ func (d *data) Rows() int64 { return d.rows }
 // Classes implements train.Data.
 func (d *data) Classes() int { return len(d.classes) }
 
+// Batches implements train.Data.
+func (d *data) Batches(epochs int) int64 {
+	return (d.rows + int64(d.batch) - 1) / int64(d.batch) * int64(epochs)
+}
+
 // Epoch implements train.Data.
-func (d *data) Epoch(ctx context.Context, epoch int) iter.Seq2[*train.Batch, error] {
-	return d.batches(d.replay(ctx, d.seq, epoch))
+func (d *data) Epoch(ctx context.Context, epoch int, done int64) iter.Seq2[*train.Batch, error] {
+	return d.batches(d.replay(ctx, d.seq, epoch, done))
 }
 
 // Scan implements train.Data.
 func (d *data) Scan(ctx context.Context) iter.Seq2[*train.Batch, error] {
-	return d.batches(d.replay(ctx, true, 0))
+	return d.batches(d.replay(ctx, true, 0, 0))
 }
 
 // batches turns record batches into what the trainer takes; everything in a
@@ -211,6 +219,7 @@ func (d *data) fill(out *train.Batch, rec arrow.Record, a, b *joined) (err error
 		return fmt.Errorf("%w: no column row", cachesink.ErrSchema)
 	}
 	at := rows.Int64Values()
+	out.Index = append(out.Index[:0], at...)
 	if d.kind == loss.Groups {
 		out.A, err = a.join(d, rec, "")
 		out.Labels = pick(out.Labels, d.labels, at)

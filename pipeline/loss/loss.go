@@ -68,6 +68,9 @@ type Batch struct {
 	// AIDs and BIDs number the objects of A and B: equal numbers are equal
 	// objects, on either side. nil stands for objects that all differ.
 	AIDs, BIDs []int64
+	// Index numbers the samples' rows in their split, for messages. nil stands
+	// for numbers that are not known.
+	Index []int64
 }
 
 // Rows is the number of samples, 0 for a batch without embeddings.
