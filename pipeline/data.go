@@ -36,6 +36,7 @@ type data struct {
 	seq     bool
 	batch   int    // rows of a batch
 	split   string // what its rows are: the fingerprint
+	partial bool   // rows of the class -1 are left out
 }
 
 // newData prepares a split for training or evaluation.
@@ -202,9 +203,15 @@ func (d *data) batches(recs iter.Seq2[arrow.Record, error]) iter.Seq2[*train.Bat
 			if err == nil {
 				err = d.fill(out, rec, &a, &b)
 			}
+			if err == nil && d.partial {
+				err = known(out, &a)
+			}
 			if err != nil {
 				yield(nil, err)
 				return
+			}
+			if out.A == nil {
+				continue // no row of it is left
 			}
 			if !yield(out, nil) {
 				return
@@ -283,4 +290,59 @@ func (j *joined) join(d *data, rec arrow.Record, side string) (*tensor.Dense, er
 		}
 	}
 	return nn.Wrap(nn.Mat{Rows: n, Cols: d.dim, Data: all}), nil
+}
+
+// numbered returns the split with the numbers that classes of another have
+// there. Others follow behind them, or are left out where only those classes
+// will do.
+func (d *data) numbered(classes []string, only bool) *data {
+	to := *d
+	to.classes = slices.Clone(classes)
+	at := map[string]int32{}
+	for i, name := range classes {
+		at[name] = int32(i)
+	}
+	numbers := make([]int32, len(d.classes))
+	for i, name := range d.classes {
+		n, ok := at[name]
+		switch {
+		case !ok && only:
+			n, to.partial = -1, true
+		case !ok:
+			n = int32(len(to.classes))
+			to.classes = append(to.classes, name)
+		}
+		numbers[i] = n
+	}
+	to.labels = make([]int32, len(d.labels))
+	for i, l := range d.labels {
+		to.labels[i] = numbers[l]
+	}
+	return &to
+}
+
+// known leaves the rows of the class -1 out of a batch of groups, all of whose
+// embeddings then lie in j's memory. A is nil where none is left.
+func known(b *train.Batch, j *joined) error {
+	m, err := nn.View(b.A)
+	if err != nil {
+		return err
+	}
+	if cap(j.buf) < len(m.Data) {
+		j.buf = make([]float32, len(m.Data))
+	}
+	n := 0
+	for i, l := range b.Labels {
+		if l < 0 {
+			continue
+		}
+		copy(j.buf[:len(m.Data)][n*m.Cols:], m.Row(i)) // forward, so also within itself
+		b.Labels[n], b.AIDs[n], b.Index[n] = l, b.AIDs[i], b.Index[i]
+		n++
+	}
+	b.Labels, b.AIDs, b.Index, b.A = b.Labels[:n], b.AIDs[:n], b.Index[:n], nil
+	if n > 0 {
+		b.A = nn.Wrap(nn.Mat{Rows: n, Cols: m.Cols, Data: j.buf[:n*m.Cols]})
+	}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/internal/store"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
+	"github.com/permafrost-ml/permafrost/pipeline/train"
 )
 
 // Files of an output folder.
@@ -19,6 +20,8 @@ const (
 	outputConfig = "config.json"
 	outputHead   = "head.safetensors"
 	outputReport = "report.json"
+	// outputCheckpoints is a folder.
+	outputCheckpoints = "checkpoints"
 	// outputMark is the value by which a folder is known to be ours.
 	outputMark = "permafrost.output"
 )
@@ -70,7 +73,7 @@ func checkOutput(dir string) error {
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case outputConfig, outputHead, outputReport:
+		case outputConfig, outputHead, outputReport, train.MetricsFile, train.TensorBoardDir, outputCheckpoints:
 		default: // replacing the folder would lose it
 			return fmt.Errorf("output %s: %w: it also holds %s; name another folder or move that", dir, ErrNotOurs, e.Name())
 		}
@@ -141,6 +144,9 @@ func (p *Pipeline[Row]) write(ctx context.Context, res *Result, h head.Head, d *
 	if err := writeJSON(filepath.Join(tmp, outputConfig), doc); err != nil {
 		return err
 	}
+	if err := p.keepTraining(tmp, res.Output); err != nil {
+		return err
+	}
 	if err := writeJSON(filepath.Join(tmp, outputReport), res); err != nil {
 		return err
 	}
@@ -156,7 +162,10 @@ func (p *Pipeline[Row]) write(ctx context.Context, res *Result, h head.Head, d *
 	if err := store.ReplaceDir(tmp, dir); err != nil {
 		return err
 	}
-	return store.SyncDir(filepath.Dir(dir))
+	if err := store.SyncDir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	return p.dropTraining()
 }
 
 func writeJSON(path string, v any) error {

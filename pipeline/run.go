@@ -40,6 +40,12 @@ type TrainReport struct {
 	SamplesPerSecond   float64 `json:"samples_per_second"` // at the median epoch
 	FirstLoss          float64 `json:"first_loss"`
 	FinalLoss          float64 `json:"final_loss"`
+	// Best is the best epoch, where a value is monitored; Stopped says that
+	// the training ended before its last epoch, ResumedStep at which step it
+	// went on from a checkpoint.
+	Best        *train.Best `json:"best,omitempty"`
+	Stopped     bool        `json:"stopped,omitempty"`
+	ResumedStep int64       `json:"resumed_step,omitempty"`
 }
 
 // EvalReport holds metrics of a split: of the embeddings as the encoders
@@ -56,6 +62,12 @@ type EvalReport struct {
 type OutputReport struct {
 	Head   string `json:"head"`
 	Report string `json:"report"`
+	// Metrics is the log of the training, TensorBoard the folder of the same
+	// as event files, Checkpoints that of the checkpoints; empty where there
+	// are none.
+	Metrics     string `json:"metrics"`
+	TensorBoard string `json:"tensorboard,omitempty"`
+	Checkpoints string `json:"checkpoints,omitempty"`
 }
 
 // ErrNothingToTrain is returned by Run for a config without a loss.
@@ -90,11 +102,12 @@ func (p *Pipeline[Row]) Run(ctx context.Context) (*Result, error) {
 			return nil, err
 		}
 	}
-	trained, err := p.fit(ctx, trainData)
+	trained, resumed, err := p.fit(ctx, trainData, evalData)
 	if err != nil {
 		return nil, err
 	}
 	res.Train = trainReport(p.cfg.TrainSplit, trainData.rows, trained)
+	res.Train.ResumedStep = resumed
 	if evalData != nil {
 		p.progress(Progress{Phase: "eval"})
 		rep, err := train.Evaluate(ctx, evalData, trained.Head.Freeze(), p.cfg.Metrics...)
@@ -164,26 +177,8 @@ func (p *Pipeline[Row]) baseline(ctx context.Context, d *data) (*EvalReport, err
 	return &EvalReport{Split: p.cfg.EvalSplit, Objects: rep.Objects, Queries: rep.Queries, Baseline: rep.Values}, nil
 }
 
-func (p *Pipeline[Row]) fit(ctx context.Context, d *data) (*train.Result, error) {
-	opts := p.cfg.Train
-	user := opts.Callbacks.OnEpoch
-	opts.Callbacks.OnEpoch = func(e train.Epoch) error {
-		p.progress(Progress{Phase: "train", Epoch: e.Epoch + 1, Epochs: opts.Epochs, Loss: e.Loss})
-		if user != nil {
-			return user(e)
-		}
-		return nil
-	}
-	p.progress(Progress{Phase: "train", Epochs: opts.Epochs})
-	res, err := train.Fit(ctx, d, p.cfg.Head, p.cfg.Loss, opts)
-	if err != nil {
-		return nil, fmt.Errorf("train on split %q: %w", p.cfg.TrainSplit, err)
-	}
-	return res, nil
-}
-
 func trainReport(split string, rows int64, r *train.Result) *TrainReport {
-	t := &TrainReport{Split: split, Rows: rows, Epochs: len(r.Epochs), FirstLoss: r.FirstLoss(), FinalLoss: r.FinalLoss()}
+	t := &TrainReport{Split: split, Rows: rows, Epochs: len(r.Epochs), FirstLoss: r.FirstLoss(), FinalLoss: r.FinalLoss(), Best: r.Best, Stopped: r.Stopped}
 	var secs []float64
 	for _, e := range r.Epochs {
 		secs = append(secs, e.Duration.Seconds())

@@ -241,6 +241,29 @@ func twins(t testing.TB) []twin {
 			c.Train = train.Options{Epochs: 2, BatchSize: 16}
 		}},
 		{"a plain training", map[string]string{"train": ""}, func(c *pipeline.Config[row]) { c.Train = train.Options{} }},
+		{
+			"a whole training",
+			map[string]string{"train": `{epochs: 3, batch_size: 16, optimizer: {type: adamw, lr: 0.01, weight_decay: 0}, clip_norm: 1.5,
+  schedule: {type: cosine, warmup_fraction: 0.25}, validation: {every_epochs: 2, loss: true, metrics: true},
+  early_stopping: {monitor: "retrieval_precision@2", patience: 4, min_delta: 0.01, mode: max, restore_best: false},
+  checkpoints: {every_epochs: 2, every_steps: 3, resume: false}, log: {every_steps: 1, tensorboard: false}}`},
+			func(c *pipeline.Config[row]) {
+				decay := 0.0
+				c.Train = train.Options{
+					Epochs: 3, BatchSize: 16, Optimizer: train.AdamW{LR: 0.01, WeightDecay: &decay}, ClipNorm: 1.5,
+					Schedule:      train.Cosine{Warmup: train.Warmup{Fraction: 0.25}},
+					Validation:    &train.Validation{EveryEpochs: 2, Loss: true, Metrics: true},
+					EarlyStopping: &train.EarlyStopping{Monitor: "retrieval_precision@2", Patience: 4, MinDelta: 0.01, Mode: "max", KeepLast: true},
+					Checkpoints:   &train.Checkpoints{EveryEpochs: 2, EverySteps: 3, Fresh: true},
+					Log:           train.Log{EverySteps: 1, NoTensorBoard: true},
+				}
+			},
+		},
+		{"momentum", map[string]string{"train": "{optimizer: {type: sgd, lr: 0.01, momentum: 0.9, nesterov: true}, schedule: {type: linear}, early_stopping: {}}"}, func(c *pipeline.Config[row]) {
+			c.Train = train.Options{
+				Optimizer: train.SGD{LR: 0.01, Momentum: 0.9, Nesterov: true}, Schedule: train.Linear{}, EarlyStopping: &train.EarlyStopping{},
+			}
+		}},
 		{"no metrics", map[string]string{"metrics": ""}, func(c *pipeline.Config[row]) { c.Metrics = nil }},
 		{"no eval", map[string]string{"eval": ""}, func(c *pipeline.Config[row]) { c.EvalSplit = "" }},
 	}

@@ -28,6 +28,11 @@ const (
 	bestCheckpoint = "best.safetensors"
 )
 
+// Files are the names of all that Fit may leave in [Options].Dir.
+func Files() []string {
+	return []string{lastCheckpoint, bestCheckpoint, MetricsFile, TensorBoardDir, "tmp"} // the last one is the store's
+}
+
 const (
 	checkpointKey     = "permafrost.checkpoint" // of the metadata
 	checkpointVersion = 1

@@ -117,7 +117,7 @@ func (l *logbook) openEvents(dir string, at position) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
 	}
-	old, err := filepath.Glob(filepath.Join(dir, "events.out.tfevents.*"))
+	old, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
