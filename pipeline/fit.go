@@ -61,13 +61,16 @@ func (p *Pipeline[Row]) fit(ctx context.Context, d, eval *data) (_ *train.Result
 	return res, resumed, nil
 }
 
+// trainingSuffix makes the name of an output that of the folder of its training.
+const trainingSuffix = ".training"
+
 // trainingDir is the folder of an unfinished training, beside the output;
 // empty without one.
 func (p *Pipeline[Row]) trainingDir() string {
 	if p.cfg.Output == "" {
 		return ""
 	}
-	return filepath.Clean(p.cfg.Output) + ".training"
+	return filepath.Clean(p.cfg.Output) + trainingSuffix
 }
 
 // identity says which embeddings come in which batches, and what measures

@@ -88,23 +88,32 @@ func (p *Pipeline[Row]) Run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	res.Cache = p.CacheReport(res.Fill)
+	if res.Eval, err = p.baseline(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.train(ctx, res); err != nil {
+		return nil, err
+	}
+	p.progress(Progress{Phase: "done"})
+	return res, nil
+}
+
+// train trains the head, measures it and writes the output folder, with a
+// filled cache. It completes the result.
+func (p *Pipeline[Row]) train(ctx context.Context, res *Result) error {
 	trainData, err := p.newData(ctx, p.cfg.TrainSplit)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var evalData *data
 	if p.cfg.EvalSplit != "" {
-		p.progress(Progress{Phase: "eval"})
 		if evalData, err = p.newData(ctx, p.cfg.EvalSplit); err != nil {
-			return nil, err
-		}
-		if res.Eval, err = p.baseline(ctx, evalData); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	trained, resumed, err := p.fit(ctx, trainData, evalData)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	res.Train = trainReport(p.cfg.TrainSplit, trainData.rows, trained)
 	res.Train.ResumedStep = resumed
@@ -112,17 +121,14 @@ func (p *Pipeline[Row]) Run(ctx context.Context) (*Result, error) {
 		p.progress(Progress{Phase: "eval"})
 		rep, err := train.Evaluate(ctx, evalData, trained.Head.Freeze(), p.cfg.Metrics...)
 		if err != nil {
-			return nil, fmt.Errorf("evaluate split %q: %w", p.cfg.EvalSplit, err)
+			return fmt.Errorf("evaluate split %q: %w", p.cfg.EvalSplit, err)
 		}
 		res.Eval.Tuned = rep.Values
 	}
 	if p.cfg.Output != "" {
-		if err := p.write(ctx, res, trained.Head, trainData); err != nil {
-			return nil, err
-		}
+		return p.write(ctx, res, trained.Head, trainData)
 	}
-	p.progress(Progress{Phase: "done"})
-	return res, nil
+	return nil
 }
 
 // tryTraining makes a head, a loss and an optimizer of the sizes that the
@@ -165,7 +171,16 @@ func (p *Pipeline[Row]) CacheReport(f *FillReport) CacheReport {
 	return r
 }
 
-func (p *Pipeline[Row]) baseline(ctx context.Context, d *data) (*EvalReport, error) {
+// baseline measures the embeddings as they are; nil without a split for it.
+func (p *Pipeline[Row]) baseline(ctx context.Context) (*EvalReport, error) {
+	if p.cfg.EvalSplit == "" {
+		return nil, nil
+	}
+	p.progress(Progress{Phase: "eval"})
+	d, err := p.newData(ctx, p.cfg.EvalSplit)
+	if err != nil {
+		return nil, err
+	}
 	raw, err := head.Empty{}.New(d.dim, rand.New(rand.NewPCG(0, 0)))
 	if err != nil {
 		return nil, err
