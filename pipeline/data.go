@@ -338,7 +338,13 @@ func known(b *train.Batch, j *joined) error {
 		}
 		copy(j.buf[:len(m.Data)][n*m.Cols:], m.Row(i)) // forward, so also within itself
 		b.Labels[n], b.AIDs[n], b.Index[n] = l, b.AIDs[i], b.Index[i]
+		for _, texts := range b.ATexts {
+			texts[n] = texts[i]
+		}
 		n++
+	}
+	for k, texts := range b.ATexts {
+		b.ATexts[k] = texts[:n]
 	}
 	b.Labels, b.AIDs, b.Index, b.A = b.Labels[:n], b.AIDs[:n], b.Index[:n], nil
 	if n > 0 {

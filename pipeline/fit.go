@@ -14,8 +14,6 @@ import (
 
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/internal/store"
-	"github.com/permafrost-ml/permafrost/pipeline/head"
-	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 )
 
@@ -101,12 +99,12 @@ func (p *Pipeline[Row]) identity(ctx context.Context, d, eval *data) (string, er
 }
 
 // measure returns what is measured after epochs.
-func (p *Pipeline[Row]) measure(v train.Validation, d, eval *data) func(context.Context, head.Frozen, loss.Loss) (map[string]float64, error) {
+func (p *Pipeline[Row]) measure(v train.Validation, d, eval *data) func(context.Context, train.Snapshot) (map[string]float64, error) {
 	var forLoss *data
-	return func(ctx context.Context, f head.Frozen, l loss.Loss) (map[string]float64, error) {
+	return func(ctx context.Context, s train.Snapshot) (map[string]float64, error) {
 		values := map[string]float64{}
 		if v.Metrics {
-			rep, err := train.Evaluate(ctx, eval, f, p.cfg.Metrics...)
+			rep, err := train.Evaluate(ctx, train.Encoded(eval, s.Encoders), s.Head, p.cfg.Metrics...)
 			if err != nil {
 				return nil, fmt.Errorf("split %q: %w", p.cfg.EvalSplit, err)
 			}
@@ -116,9 +114,9 @@ func (p *Pipeline[Row]) measure(v train.Validation, d, eval *data) func(context.
 			return values, nil
 		}
 		if forLoss == nil {
-			forLoss = eval.numbered(d.classes, len(l.Parameters()) > 0)
+			forLoss = eval.numbered(d.classes, len(s.Loss.Parameters()) > 0)
 		}
-		value, err := train.MeanLoss(ctx, forLoss, f, l)
+		value, err := train.MeanLoss(ctx, train.Encoded(forLoss, s.Encoders), s.Head, s.Loss)
 		if errors.Is(err, train.ErrNoData) {
 			err = fmt.Errorf("no label is one of the split %q: monitor a metric instead of the loss", p.cfg.TrainSplit)
 		}

@@ -68,6 +68,9 @@ type Batch struct {
 	// AIDs and BIDs number the objects of A and B: equal numbers are equal
 	// objects, on either side. nil stands for objects that all differ.
 	AIDs, BIDs []int64
+	// ATexts and BTexts are the objects of A and B as trained encoders read
+	// them: n texts for each such encoder. Losses do not look at them.
+	ATexts, BTexts [][]string
 	// Index numbers the samples' rows in their split, for messages. nil stands
 	// for numbers that are not known.
 	Index []int64

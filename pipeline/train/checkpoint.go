@@ -85,6 +85,11 @@ func (f *fit) identity(hc head.Config, lc loss.Config) map[string]string {
 		"seed":      fmt.Sprint(o.Seed),
 		"data":      fmt.Sprintf("%s %v: %d rows of %d values, %d classes, %d batches", o.Identity, d.Kind(), d.Rows(), d.Dim(), d.Classes(), f.steps),
 	}
+	for _, p := range o.Parts {
+		if p.Encoder != nil {
+			id["encoder "+p.Name] = p.Encoder.Type() + " " + text(p.Encoder.Params())
+		}
+	}
 	if v := o.Validation; v != nil {
 		id["validation"] = fmt.Sprintf("every %d epochs, loss %v, metrics %v", v.EveryEpochs, v.Loss, v.Metrics)
 	}

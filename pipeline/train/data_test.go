@@ -22,6 +22,7 @@ type memory struct {
 	classes    int
 	scores     []float32
 	aids, bids []int64
+	texts      []string // of both sides, for encoders that read them
 }
 
 func (m *memory) Kind() loss.Kind { return m.kind }
@@ -60,6 +61,10 @@ func (m *memory) batches(ctx context.Context, order []int) iter.Seq2[*train.Batc
 			out.Labels = pick(m.labels, rows)
 			out.Scores = pick(m.scores, rows)
 			out.AIDs, out.BIDs = pick(m.aids, rows), pick(m.bids, rows)
+			if m.texts != nil {
+				out.ATexts = [][]string{pick(m.texts, rows)}
+				out.BTexts = out.ATexts
+			}
 			for _, r := range rows {
 				out.Index = append(out.Index, int64(r))
 			}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"gorgonia.org/tensor"
+
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
@@ -18,6 +20,8 @@ import (
 type Result struct {
 	// Head is the trained head.
 	Head head.Head
+	// Encoders are the trained encoders before it, nil without [Options].Parts.
+	Encoders *Encoders
 	// Loss is the loss with its own trained parameters, if any.
 	Loss loss.Loss
 	// Epochs are the finished epochs, in order, also those of before a resume.
@@ -71,6 +75,7 @@ func (e *KindError) Error() string {
 const (
 	headStream = iota + 1
 	lossStream
+	encoderStream
 )
 
 // Fit trains a new head of that configuration on data. It returns ctx's
@@ -93,7 +98,16 @@ func Fit(ctx context.Context, data Data, hc head.Config, lc loss.Config, opts Op
 	}
 	f := &fit{opts: opts, data: data, steps: data.Batches(opts.Epochs)}
 	f.random[0], f.random[1] = rand.NewPCG(opts.Seed, headStream), rand.NewPCG(opts.Seed, lossStream)
-	if f.head, err = hc.New(data.Dim(), rand.New(f.random[0])); err != nil {
+	dim := data.Dim()
+	if len(opts.Parts) > 0 {
+		if f.encoders, err = NewEncoders(opts.Parts, rand.New(rand.NewPCG(opts.Seed, encoderStream))); err != nil {
+			return nil, err
+		}
+		f.encodersA, f.encodersB = f.encoders.newPass(), f.encoders.newPass()
+		f.name("encoders.", f.encoders.Parameters())
+		dim = f.encoders.Dim()
+	}
+	if f.head, err = hc.New(dim, rand.New(f.random[0])); err != nil {
 		return nil, fmt.Errorf("head %s: %w", hc.Type(), err)
 	}
 	if f.loss, err = lc.New(f.head.Out(), data.Classes(), rand.New(f.random[1])); err != nil {
@@ -126,7 +140,7 @@ func Fit(ctx context.Context, data Data, hc head.Config, lc loss.Config, opts Op
 	if s := opts.EarlyStopping; s != nil && !s.KeepLast {
 		f.judge.restore()
 	}
-	return &Result{Head: f.head, Loss: f.loss, Epochs: f.epochs, Best: f.judge.best, Stopped: f.at.Stopped}, nil
+	return &Result{Encoders: f.encoders, Head: f.head, Loss: f.loss, Epochs: f.epochs, Best: f.judge.best, Stopped: f.at.Stopped}, nil
 }
 
 // fit is a training that goes on. Between steps it is what a checkpoint
@@ -134,6 +148,9 @@ func Fit(ctx context.Context, data Data, hc head.Config, lc loss.Config, opts Op
 type fit struct {
 	opts         Options
 	data         Data
+	encoders     *Encoders // nil: none is trained
+	encodersA    *encodersPass
+	encodersB    *encodersPass
 	head         head.Head
 	loss         loss.Loss
 	optimizer    Stepper
@@ -327,7 +344,11 @@ func (f *fit) validate(ctx context.Context, e *Epoch, last bool) error {
 	if v == nil || (e.Epoch+1)%v.EveryEpochs != 0 && e.Epoch+1 < f.opts.Epochs && !last {
 		return nil
 	}
-	values, err := v.Measure(ctx, f.head.Freeze(), f.loss)
+	now := Snapshot{Head: f.head.Freeze(), Loss: f.loss}
+	if f.encoders != nil {
+		now.Encoders = f.encoders.Freeze()
+	}
+	values, err := v.Measure(ctx, now)
 	if cause := ended(ctx, err); cause != nil {
 		return cause
 	}
@@ -360,25 +381,52 @@ func (f *fit) gradients(b *Batch) (float64, error) {
 	nn.ZeroGrads(f.params)
 	var err error
 	f.embedded = *b
-	if f.embedded.A, err = f.passA.Forward(b.A); err != nil {
-		return 0, fmt.Errorf("head: %w", err)
+	if f.embedded.A, err = f.forward(f.passA, f.encodersA, b.A, b.ATexts); err != nil {
+		return 0, err
 	}
 	if b.B != nil {
-		if f.embedded.B, err = f.passB.Forward(b.B); err != nil {
-			return 0, fmt.Errorf("head: %w", err)
+		if f.embedded.B, err = f.forward(f.passB, f.encodersB, b.B, b.BTexts); err != nil {
+			return 0, err
 		}
 	}
 	res, err := f.loss.Compute(&f.embedded, true)
 	if err != nil {
 		return 0, fmt.Errorf("loss: %w", err)
 	}
-	if _, err := f.passA.Backward(res.DA, false); err != nil {
-		return 0, fmt.Errorf("head: %w", err)
+	if err := f.backward(f.passA, f.encodersA, res.DA); err != nil {
+		return 0, err
 	}
 	if res.DB != nil {
-		if _, err := f.passB.Backward(res.DB, false); err != nil {
-			return 0, fmt.Errorf("head: %w", err)
+		if err := f.backward(f.passB, f.encodersB, res.DB); err != nil {
+			return 0, err
 		}
 	}
 	return res.Value, nil
+}
+
+// forward passes one side through the encoders that are trained and the head.
+func (f *fit) forward(p head.Pass, e *encodersPass, x *tensor.Dense, texts [][]string) (*tensor.Dense, error) {
+	if e != nil {
+		var err error
+		if x, err = e.forward(x, texts); err != nil {
+			return nil, err
+		}
+	}
+	y, err := p.Forward(x)
+	if err != nil {
+		return nil, fmt.Errorf("head: %w", err)
+	}
+	return y, nil
+}
+
+// backward passes the gradient of one side's output back.
+func (f *fit) backward(p head.Pass, e *encodersPass, dy *tensor.Dense) error {
+	dx, err := p.Backward(dy, e != nil)
+	if err != nil {
+		return fmt.Errorf("head: %w", err)
+	}
+	if e != nil {
+		return e.backward(dx)
+	}
+	return nil
 }

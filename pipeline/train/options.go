@@ -33,6 +33,10 @@ type Options struct {
 	// ones are scaled down to it, as PyTorch's clip_grad_norm_ does.
 	// Default: 0, unbounded.
 	ClipNorm float64
+	// Parts are the encoders of the data, where some are trained with the head:
+	// it is behind all of them. A pipeline has its own. Default: none, the head
+	// takes the embeddings as they are.
+	Parts []Part
 	// Validation measures another split between epochs. Default: nil, never.
 	Validation *Validation
 	// EarlyStopping ends the training where a value gets no better.
@@ -68,7 +72,14 @@ type Validation struct {
 	// Measure returns values by their names, of the head and the loss as they
 	// are; it must not change the loss. Values that are not finite are left
 	// out. A pipeline has its own; others need one. Default: nil.
-	Measure func(ctx context.Context, f head.Frozen, l loss.Loss) (map[string]float64, error)
+	Measure func(ctx context.Context, s Snapshot) (map[string]float64, error)
+}
+
+// Snapshot is what is trained, as it is after an epoch.
+type Snapshot struct {
+	Encoders *FrozenEncoders // nil where none is trained
+	Head     head.Frozen
+	Loss     loss.Loss // the one that goes on being trained
 }
 
 // Names of values that can be monitored beside those of metrics.

@@ -20,6 +20,7 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
+	"github.com/permafrost-ml/permafrost/pipeline/train/encoder"
 )
 
 // remembering declares a loss with a state: its gradients depend on all
@@ -73,10 +74,25 @@ type long struct {
 }
 
 func longOnes() []long {
-	measure := func(_ context.Context, f head.Frozen, _ loss.Loss) (map[string]float64, error) {
-		return map[string]float64{train.ValLoss: float64(f.Out()), "wave": math.NaN(), "up": 1}, nil
+	measure := func(_ context.Context, s train.Snapshot) (map[string]float64, error) {
+		return map[string]float64{train.ValLoss: float64(s.Head.Out()), "wave": math.NaN(), "up": 1}, nil
+	}
+	read := toyPairs(80, 6, 16)
+	for i := range 80 {
+		read.texts = append(read.texts, fmt.Sprintf("number %d", i))
 	}
 	return []long{
+		{
+			"encoders", read, head.SkipConnection{Dropout: 0.1}, loss.MultipleNegativesRanking{},
+			train.Options{
+				Epochs: 10, Optimizer: train.AdamW{LR: 1e-2},
+				Parts: []train.Part{
+					{Name: "bag", Encoder: encoder.NgramBag{Dim: 4, Buckets: 100}},
+					{Name: "frozen", Dim: 2},
+					{Name: "linear", Dim: 4, Encoder: encoder.Projection{Dim: 3}},
+				},
+			},
+		},
 		{
 			"pairs", toyPairs(80, 12, 16),
 			head.SkipConnection{Dropout: 0.2, SkipDropout: 0.1, Layers: 2}, remembering{},
@@ -102,7 +118,11 @@ func longOnes() []long {
 func outcome(t *testing.T, res *train.Result) string {
 	t.Helper()
 	var b strings.Builder
-	for _, p := range slices.Concat(res.Head.Parameters(), res.Loss.Parameters()) {
+	params := slices.Concat(res.Head.Parameters(), res.Loss.Parameters())
+	if res.Encoders != nil {
+		params = append(params, res.Encoders.Parameters()...)
+	}
+	for _, p := range params {
 		fmt.Fprintf(&b, "%s %x\n", p.Name, p.Values())
 	}
 	for _, e := range res.Epochs {
@@ -211,7 +231,7 @@ func TestResumeIsExact(t *testing.T) {
 // TestContextEndsWithACheckpoint: nothing is trained twice after the context
 // ended, also where no checkpoint was due.
 func TestContextEndsWithACheckpoint(t *testing.T) {
-	l := longOnes()[0]
+	l := longOnes()[1]
 	res, err := train.Fit(t.Context(), l.data, l.head, l.loss, l.opts)
 	if err != nil {
 		t.Fatal(err)
@@ -255,7 +275,7 @@ func TestContextEndsWithACheckpoint(t *testing.T) {
 // TestCheckpointsAreWhole: whatever operation on the files fails, the
 // checkpoint before is there, and a damaged one is an error.
 func TestCheckpointsAreWhole(t *testing.T) {
-	l := longOnes()[1]
+	l := longOnes()[2]
 	l.opts.Epochs, l.opts.Log.NoTensorBoard = 2, true
 	l.opts.Checkpoints = &train.Checkpoints{EverySteps: 4}
 	plain := l.opts
