@@ -22,7 +22,8 @@ import (
 // encoders are concatenated in the order of their names.
 type data struct {
 	kind   loss.Kind
-	names  []string // of the encoders
+	names  []string // of the encoders that have embeddings
+	texts  []string // of those that are trained on texts
 	dims   []int
 	dim    int
 	rows   int64
@@ -45,7 +46,7 @@ func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error
 	if err != nil {
 		return nil, err
 	}
-	d := &data{names: p.names, rows: r.Rows(), seq: p.cfg.Train.Sequential, batch: p.cfg.Train.BatchSize}
+	d := &data{rows: r.Rows(), seq: p.cfg.Train.Sequential, batch: p.cfg.Train.BatchSize}
 	s := r.Split()
 	d.split = s.Fingerprint
 	if s.Kind == cachesink.Group {
@@ -55,6 +56,14 @@ func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error
 	}
 	columns := []string{cachesink.ColumnRow}
 	for _, e := range s.Encoders {
+		if p.readsTexts(e.Name) {
+			d.texts = append(d.texts, e.Name)
+			for _, side := range s.Kind.Sides() {
+				columns = append(columns, cachesink.EncoderColumn(e.Name, side, cachesink.RoleInput))
+			}
+			continue
+		}
+		d.names = append(d.names, e.Name)
 		spec, err := p.cfg.Encoders[e.Name].Spec(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("encoder %q: %w", e.Name, err)
@@ -231,7 +240,7 @@ func (d *data) fill(out *train.Batch, rec arrow.Record, a, b *joined) (err error
 		out.A, err = a.join(d, rec, "")
 		out.Labels = pick(out.Labels, d.labels, at)
 		out.AIDs = pick(out.AIDs, d.ids[0], at)
-		return err
+		return errors.Join(err, d.addTexts(out, rec, cachesink.Group.Sides()))
 	}
 	if out.A, err = a.join(d, rec, "a"); err != nil {
 		return err
@@ -241,7 +250,7 @@ func (d *data) fill(out *train.Batch, rec arrow.Record, a, b *joined) (err error
 	out.Subgroups = pick(out.Subgroups, d.subs, at)
 	out.AIDs = pick(out.AIDs, d.ids[0], at)
 	out.BIDs = pick(out.BIDs, d.ids[1], at)
-	return err
+	return errors.Join(err, d.addTexts(out, rec, cachesink.Pair.Sides()))
 }
 
 func pick[T any](dst, from []T, rows []int64) []T {

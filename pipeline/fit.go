@@ -26,6 +26,11 @@ func (p *Pipeline[Row]) fit(ctx context.Context, d, eval *data) (_ *train.Result
 			return nil, 0, err
 		}
 	}
+	dims := map[string]int{}
+	for i, name := range d.names {
+		dims[name] = d.dims[i]
+	}
+	opts.Parts = p.parts(dims)
 	if v := opts.Validation; v != nil && v.Measure == nil {
 		with := *v
 		with.Measure = p.measure(*v, d, eval)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
+	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
 )
 
 // Result is what a run did. Its JSON form is what `pipeline run --json`
@@ -119,14 +120,18 @@ func (p *Pipeline[Row]) train(ctx context.Context, res *Result) error {
 	res.Train.ResumedStep = resumed
 	if evalData != nil {
 		p.progress(Progress{Phase: "eval"})
-		rep, err := train.Evaluate(ctx, evalData, trained.Head.Freeze(), p.cfg.Metrics...)
+		var encoders *train.FrozenEncoders
+		if trained.Encoders != nil {
+			encoders = trained.Encoders.Freeze()
+		}
+		rep, err := train.Evaluate(ctx, train.Encoded(evalData, encoders), trained.Head.Freeze(), p.cfg.Metrics...)
 		if err != nil {
 			return fmt.Errorf("evaluate split %q: %w", p.cfg.EvalSplit, err)
 		}
 		res.Eval.Tuned = rep.Values
 	}
 	if p.cfg.Output != "" {
-		return p.write(ctx, res, trained.Head, trainData)
+		return p.write(ctx, res, trained, trainData)
 	}
 	return nil
 }
@@ -138,11 +143,20 @@ func (p *Pipeline[Row]) tryTraining(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dim := 0
+	dim, dims := 0, map[string]int{}
 	for _, e := range encoders {
+		dims[e.name] = e.use.Dim
 		dim += e.use.Dim
 	}
 	rng := rand.New(rand.NewPCG(0, 0))
+	var trained []nn.Param
+	if parts := p.parts(dims); parts != nil {
+		front, err := train.NewEncoders(parts, rng)
+		if err != nil {
+			return configErr("%w", err)
+		}
+		dim, trained = front.Dim(), front.Parameters()
+	}
 	h, err := p.cfg.Head.New(dim, rng)
 	if err != nil {
 		return configErr("head %s: %w", p.cfg.Head.Type(), err)
@@ -151,7 +165,7 @@ func (p *Pipeline[Row]) tryTraining(ctx context.Context) error {
 	if err != nil {
 		return configErr("loss %s: %w", p.cfg.Loss.Type(), err)
 	}
-	params := slices.Concat(h.Parameters(), l.Parameters())
+	params := slices.Concat(trained, h.Parameters(), l.Parameters())
 	if len(params) == 0 {
 		return configErr("head %s: %w", p.cfg.Head.Type(), train.ErrNothingToTrain)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/metric"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
+	"github.com/permafrost-ml/permafrost/pipeline/train/trainable"
 	"github.com/permafrost-ml/permafrost/source"
 )
 
@@ -181,6 +182,20 @@ func twins(t testing.TB) []twin {
 			func(c *pipeline.Config[row]) {
 				c.Encoders = pipeline.Encoders{"enc": static.Default(), "abc": static.Default()}
 				c.Cache.Mapping = pipeline.Mapping{"abc": cachesink.None}
+			},
+		},
+		{
+			"trained encoders",
+			map[string]string{"  enc": `{type: static}
+  grams: {type: ngram_bag, dim: 8, buckets: 300, min_n: 2, max_n: 4, mode: sum, template: "{text}!"}
+  linear: {type: projection, dim: 5, encoder: {type: static, input: text}}`},
+			func(c *pipeline.Config[row]) {
+				bag := trainable.NgramBag{Dim: 8, Buckets: 300, MinN: 2, MaxN: 4, Mode: "sum"}
+				c.Encoders = pipeline.Encoders{
+					"enc":    static.Default(),
+					"grams":  encode.Reading(pipeline.Trainable(bag, nil), encode.Reads{Template: "{text}!"}),
+					"linear": pipeline.Trainable(trainable.Projection{Dim: 5}, encode.Reading(static.Default(), encode.Reads{Field: "text"})),
+				}
 			},
 		},
 		{"no cache_type", map[string]string{"  cache_type": ""}, func(c *pipeline.Config[row]) { c.Cache.CacheType = "" }},

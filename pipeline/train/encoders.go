@@ -12,8 +12,8 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/permafrost-ml/permafrost/internal/safetensors"
-	"github.com/permafrost-ml/permafrost/pipeline/train/encoder"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
+	"github.com/permafrost-ml/permafrost/pipeline/train/trainable"
 )
 
 // Part is one encoder of the data. Their outputs stand side by side before
@@ -26,15 +26,15 @@ type Part struct {
 	// a batch has one list each.
 	Dim int
 	// Encoder is trained on them. Default: nil, they are taken as they are.
-	Encoder encoder.Config
+	Encoder trainable.Config
 }
 
 // Encoders are the encoders that are trained with a head, and the frozen ones
 // between them. They are not safe for concurrent use; what Freeze returns is.
 type Encoders struct {
 	parts []Part
-	made  []encoder.Encoder // nil where the part is frozen
-	in    int               // values of the data
+	made  []trainable.Encoder // nil where the part is frozen
+	in    int                 // values of the data
 	out   int
 }
 
@@ -116,13 +116,13 @@ func LoadEncoders(r io.Reader, parts []Part) (*Encoders, error) {
 // encodersPass is one use of encoders within a step.
 type encodersPass struct {
 	e      *Encoders
-	passes []encoder.Pass
+	passes []trainable.Pass
 	cut    []nn.Buffer // what a part reads, and later the gradient of its output
 	joined nn.Buffer
 }
 
 func (e *Encoders) newPass() *encodersPass {
-	p := &encodersPass{e: e, passes: make([]encoder.Pass, len(e.parts)), cut: make([]nn.Buffer, 2*len(e.parts))}
+	p := &encodersPass{e: e, passes: make([]trainable.Pass, len(e.parts)), cut: make([]nn.Buffer, 2*len(e.parts))}
 	for i, made := range e.made {
 		if made != nil {
 			p.passes[i] = made.NewPass()
@@ -135,10 +135,10 @@ var errTexts = errors.New("a batch has no texts for an encoder that reads them")
 
 // each calls fn for every part: with its input, which cut may copy, and the
 // column of its output.
-func (e *Encoders) each(x nn.Mat, texts [][]string, cut func(i, from, dim int) nn.Mat, fn func(i, column int, in encoder.Input) error) error {
+func (e *Encoders) each(x nn.Mat, texts [][]string, cut func(i, from, dim int) nn.Mat, fn func(i, column int, in trainable.Input) error) error {
 	from, column, text := 0, 0, 0
 	for i, p := range e.parts {
-		var in encoder.Input
+		var in trainable.Input
 		if p.Dim == 0 {
 			if text >= len(texts) || len(texts[text]) != x.Rows {
 				return fmt.Errorf("encoder %q: %w", p.Name, errTexts)
@@ -184,7 +184,7 @@ func (p *encodersPass) forward(t *tensor.Dense, texts [][]string) (*tensor.Dense
 	}
 	out := p.joined.Mat(x.Rows, p.e.out)
 	cut := func(i, from, dim int) nn.Mat { return columns(p.cut[2*i].Mat(x.Rows, dim), x, from) }
-	err = p.e.each(x, texts, cut, func(i, column int, in encoder.Input) error {
+	err = p.e.each(x, texts, cut, func(i, column int, in trainable.Input) error {
 		if p.passes[i] == nil {
 			place(out, in.Rows, column)
 			return nil
@@ -223,7 +223,7 @@ func (p *encodersPass) backward(t *tensor.Dense) error {
 // for concurrent use.
 type FrozenEncoders struct {
 	e      Encoders // its parts and sizes
-	frozen []encoder.Frozen
+	frozen []trainable.Frozen
 }
 
 // Freeze returns the encoders with the weights as they are now.
@@ -252,7 +252,7 @@ func (f *FrozenEncoders) Apply(dst nn.Mat, x nn.Mat, texts [][]string) error {
 	cut := func(_, from, dim int) nn.Mat {
 		return columns(nn.Mat{Rows: x.Rows, Cols: dim, Data: make([]float32, x.Rows*dim)}, x, from)
 	}
-	return f.e.each(x, texts, cut, func(i, column int, in encoder.Input) error {
+	return f.e.each(x, texts, cut, func(i, column int, in trainable.Input) error {
 		if f.frozen[i] == nil {
 			place(dst, in.Rows, column)
 			return nil

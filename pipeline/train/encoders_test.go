@@ -11,7 +11,7 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/metric"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
-	"github.com/permafrost-ml/permafrost/pipeline/train/encoder"
+	"github.com/permafrost-ml/permafrost/pipeline/train/trainable"
 )
 
 // TestEncodersLearn: where embeddings say nothing and texts all, an encoder
@@ -25,7 +25,7 @@ func TestEncodersLearn(t *testing.T) {
 	for i := range 120 {
 		data.texts = append(data.texts, strings.Repeat(string(rune('a'+i%26)), 2+i/26))
 	}
-	parts := []train.Part{{Name: "noise", Dim: 4}, {Name: "texts", Encoder: encoder.NgramBag{Dim: 16, Buckets: 500}}}
+	parts := []train.Part{{Name: "noise", Dim: 4}, {Name: "texts", Encoder: trainable.NgramBag{Dim: 16, Buckets: 500}}}
 	res, err := train.Fit(t.Context(), data, head.SkipConnection{}, loss.MultipleNegativesRanking{}, train.Options{
 		Epochs: 60, Optimizer: train.Adam{LR: 5e-2}, Parts: parts,
 	})
@@ -59,7 +59,7 @@ func TestEncodersLearn(t *testing.T) {
 	if _, err := train.LoadEncoders(bytes.NewReader(saved), parts[:1]); err == nil {
 		t.Error("weights of other encoders: no error")
 	}
-	parts[1].Encoder = encoder.NgramBag{Dim: 16, Buckets: 501}
+	parts[1].Encoder = trainable.NgramBag{Dim: 16, Buckets: 501}
 	if _, err := train.LoadEncoders(bytes.NewReader(saved), parts); err == nil {
 		t.Error("weights of another shape: no error")
 	}
@@ -68,11 +68,11 @@ func TestEncodersLearn(t *testing.T) {
 func TestEncodersRefuse(t *testing.T) {
 	pairs := toyPairs(40, 4, 10)
 	for want, parts := range map[string][]train.Part{
-		`encoder "e" of the type ngram_bag has 4 values to read`:  {{Name: "e", Dim: 4, Encoder: encoder.NgramBag{}}},
-		`encoder "e": projection: a projection of 4 values to -1`: {{Name: "e", Dim: 4, Encoder: encoder.Projection{Dim: -1}}},
-		`encoder "e": a batch has no texts`:                       {{Name: "e", Encoder: encoder.NgramBag{}}, {Name: "f", Dim: 4}},
-		`the matrix has 4 columns where 3 are needed`:             {{Name: "e", Dim: 3, Encoder: encoder.Projection{}}},
-		`encoder "e" of the type projection has 0 values to read`: {{Name: "e", Encoder: encoder.Projection{}}},
+		`encoder "e" of the type ngram_bag has 4 values to read`:  {{Name: "e", Dim: 4, Encoder: trainable.NgramBag{}}},
+		`encoder "e": projection: a projection of 4 values to -1`: {{Name: "e", Dim: 4, Encoder: trainable.Projection{Dim: -1}}},
+		`encoder "e": a batch has no texts`:                       {{Name: "e", Encoder: trainable.NgramBag{}}, {Name: "f", Dim: 4}},
+		`the matrix has 4 columns where 3 are needed`:             {{Name: "e", Dim: 3, Encoder: trainable.Projection{}}},
+		`encoder "e" of the type projection has 0 values to read`: {{Name: "e", Encoder: trainable.Projection{}}},
 	} {
 		_, err := train.Fit(t.Context(), pairs, head.SkipConnection{}, loss.MultipleNegativesRanking{}, train.Options{Parts: parts})
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -80,7 +80,7 @@ func TestEncodersRefuse(t *testing.T) {
 		}
 	}
 	// Names of weights are those of the encoders.
-	e, err := train.NewEncoders([]train.Part{{Name: "x", Dim: 2, Encoder: encoder.Projection{}}, {Name: "y", Dim: 1}}, rand.New(rand.NewPCG(1, 1)))
+	e, err := train.NewEncoders([]train.Part{{Name: "x", Dim: 2, Encoder: trainable.Projection{}}, {Name: "y", Dim: 1}}, rand.New(rand.NewPCG(1, 1)))
 	if err != nil {
 		t.Fatal(err)
 	}

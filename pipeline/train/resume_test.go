@@ -20,7 +20,7 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
-	"github.com/permafrost-ml/permafrost/pipeline/train/encoder"
+	"github.com/permafrost-ml/permafrost/pipeline/train/trainable"
 )
 
 // remembering declares a loss with a state: its gradients depend on all
@@ -87,9 +87,9 @@ func longOnes() []long {
 			train.Options{
 				Epochs: 10, Optimizer: train.AdamW{LR: 1e-2},
 				Parts: []train.Part{
-					{Name: "bag", Encoder: encoder.NgramBag{Dim: 4, Buckets: 100}},
+					{Name: "bag", Encoder: trainable.NgramBag{Dim: 4, Buckets: 100}},
 					{Name: "frozen", Dim: 2},
-					{Name: "linear", Dim: 4, Encoder: encoder.Projection{Dim: 3}},
+					{Name: "linear", Dim: 4, Encoder: trainable.Projection{Dim: 3}},
 				},
 			},
 		},

@@ -1,4 +1,4 @@
-package encoder
+package trainable
 
 import (
 	"encoding/json"

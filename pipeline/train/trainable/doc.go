@@ -1,4 +1,4 @@
-// Package encoder holds encoders that are trained with the head, beside
+// Package trainable holds encoders that are trained with the head, beside
 // frozen ones: their outputs are concatenated, in the order of the encoders'
 // names, before the head.
 //
@@ -7,4 +7,4 @@
 // embeddings: texts, or the embeddings of one frozen encoder. An [Encoder]
 // owns parameters, nothing else; training goes through its passes, one for
 // each side of a pair, inference through a frozen copy, as with heads.
-package encoder
+package trainable
