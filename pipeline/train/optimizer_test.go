@@ -110,9 +110,18 @@ func handOver(t *testing.T, o train.Optimizer, old train.Stepper, params []nn.Pa
 func TestOptimizersRefuse(t *testing.T) {
 	minus := -0.1
 	for _, o := range []train.Optimizer{
-		train.Adam{LR: -1}, train.Adam{LR: math.NaN()}, train.Adam{LR: math.Inf(1)}, train.Adam{Beta1: 1},
-		train.Adam{Beta2: -0.5}, train.Adam{Eps: -1}, train.AdamW{LR: -1}, train.AdamW{WeightDecay: &minus},
-		train.SGD{LR: -1}, train.SGD{Momentum: 1}, train.SGD{Nesterov: true}, train.SGD{WeightDecay: math.Inf(1)},
+		train.Adam{LR: -1},
+		train.Adam{LR: math.NaN()},
+		train.Adam{LR: math.Inf(1)},
+		train.Adam{Beta1: 1},
+		train.Adam{Beta2: -0.5},
+		train.Adam{Eps: -1},
+		train.AdamW{LR: -1},
+		train.AdamW{WeightDecay: &minus},
+		train.SGD{LR: -1},
+		train.SGD{Momentum: 1},
+		train.SGD{Nesterov: true},
+		train.SGD{WeightDecay: math.Inf(1)},
 	} {
 		if _, err := o.New(nil); err == nil {
 			t.Errorf("%+v: no error", o)

@@ -83,7 +83,9 @@ func longOnes() []long {
 	}
 	return []long{
 		{
-			"encoders", read, head.SkipConnection{Dropout: 0.1}, loss.MultipleNegativesRanking{},
+			"encoders", read,
+			head.SkipConnection{Dropout: 0.1},
+			loss.MultipleNegativesRanking{},
 			train.Options{
 				Epochs: 10, Optimizer: train.AdamW{LR: 1e-2},
 				Parts: []train.Part{
@@ -95,7 +97,8 @@ func longOnes() []long {
 		},
 		{
 			"pairs", toyPairs(80, 12, 16),
-			head.SkipConnection{Dropout: 0.2, SkipDropout: 0.1, Layers: 2}, remembering{},
+			head.SkipConnection{Dropout: 0.2, SkipDropout: 0.1, Layers: 2},
+			remembering{},
 			train.Options{
 				Epochs: 10, Seed: 5, Optimizer: train.AdamW{LR: 3e-2}, ClipNorm: 0.5,
 				Schedule:      train.Cosine{Warmup: train.Warmup{Fraction: 0.2}},
@@ -105,7 +108,8 @@ func longOnes() []long {
 		},
 		{
 			"groups", toyGroups(80, 12, 4, 16),
-			head.SkipConnection{Dropout: 0.3}, loss.Softmax{},
+			head.SkipConnection{Dropout: 0.3},
+			loss.Softmax{},
 			train.Options{
 				Epochs: 10, Optimizer: train.SGD{LR: 1e-2, Momentum: 0.9, Nesterov: true}, Schedule: train.Linear{},
 				Validation: &train.Validation{Measure: measure},
