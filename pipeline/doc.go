@@ -46,6 +46,16 @@
 // [Config].Version, and sources that have an identity, a fill that finds
 // everything stored does not open the dataset either.
 //
+// # Training
+//
+// While a head is trained, its log and its checkpoints lie beside the output,
+// in a folder of that name with .training behind it: metrics.jsonl (see
+// [train.Record]), event files of TensorBoard and, where Train.Checkpoints are
+// declared, last.safetensors, from which the next run of the same config goes
+// on. A run that is done moves them into the output. [Pipeline.Sweep] trains
+// variants on one fill. [Trainable] declares encoders that are trained with
+// the head.
+//
 // Errors wrap [ErrConfig], [ErrGPUUnavailable], [ErrWouldEncode], [ErrNotOurs]
 // or those of the packages below, such as cachesink.ErrCorrupt. The end of a
 // context comes back as its cause.

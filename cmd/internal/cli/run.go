@@ -117,6 +117,7 @@ func resultRows(r *pipeline.Result) [][]string {
 		rows = append(rows, []string{"train", fmt.Sprintf("%s: %s rows, %d %s, %s an epoch (the first %s), %s samples/s, loss %.4g -> %.4g",
 			t.Split, count(t.Rows), t.Epochs, plural(int64(t.Epochs), "epoch", "epochs"), span(t.MedianEpochSeconds), span(t.FirstEpochSeconds),
 			count(int64(t.SamplesPerSecond)), t.FirstLoss, t.FinalLoss)})
+		rows = append(rows, trainNotes(t)...)
 	}
 	if e := r.Eval; e != nil {
 		for _, name := range slices.Sorted(maps.Keys(e.Baseline)) {
@@ -126,6 +127,21 @@ func resultRows(r *pipeline.Result) [][]string {
 	}
 	if o := r.Output; o != nil {
 		rows = append(rows, []string{"output", o.Head}, []string{"", o.Report})
+	}
+	return rows
+}
+
+// trainNotes say what else there is to know of a training.
+func trainNotes(t *pipeline.TrainReport) (rows [][]string) {
+	if t.ResumedStep > 0 {
+		rows = append(rows, []string{"", fmt.Sprintf("went on from step %s", count(t.ResumedStep))})
+	}
+	if b := t.Best; b != nil {
+		text := fmt.Sprintf("best epoch %d: %s %.4g", b.Epoch+1, b.Monitor, b.Value)
+		if t.Stopped {
+			text += ", stopped early"
+		}
+		rows = append(rows, []string{"", text})
 	}
 	return rows
 }
