@@ -157,6 +157,19 @@ func lines(t *testing.T, dir string) string {
 	return out.String()
 }
 
+// cutLine leaves a line of the log half written.
+func cutLine(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(dir, train.MetricsFile), os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString(`{"event":"step","epoch":0,"st`)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 var errKilled = errors.New("killed")
 
 // killedAt makes the training end without a word after some steps.
@@ -208,6 +221,7 @@ func TestResumeIsExact(t *testing.T) {
 					}
 					t.Fatal(err)
 				}
+				cutLine(t, dir)
 				again := l.opts
 				again.Callbacks.OnResume = func(r train.Resume) error {
 					resumed = r.Step
