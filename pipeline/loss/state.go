@@ -1,0 +1,43 @@
+package loss
+
+import "fmt"
+
+// Stateful is implemented by losses that keep more from step to step than
+// their parameters, such as a memory of earlier batches. With the parameters,
+// the state is all that a loss needs to go on bit for bit: training resumes
+// from both.
+type Stateful interface {
+	Loss
+	// State returns what the loss keeps, always under the same names and in
+	// the same order; lengths may change. It is borrowed until the next call
+	// of Compute or SetState.
+	State() []State
+	// SetState takes over a copy of what State of a loss of the same
+	// configuration, dimension and classes returned. Anything else is an
+	// error and leaves the loss as it was.
+	SetState(state []State) error
+}
+
+// State is one named array of a [Stateful] loss: of numbers in float32, or of
+// whole numbers.
+type State struct {
+	// Name is unique within the loss.
+	Name string
+	// Floats are the values, nil for whole numbers.
+	Floats []float32
+	// Ints are the values, nil for numbers in float32.
+	Ints []int64
+}
+
+// named reports a state whose arrays are not those of another.
+func named(state, want []State) error {
+	if len(state) != len(want) {
+		return fmt.Errorf("a state of %d arrays where %d are needed", len(state), len(want))
+	}
+	for i, s := range state {
+		if s.Name != want[i].Name {
+			return fmt.Errorf("array %d of the state is %q where %q is needed", i, s.Name, want[i].Name)
+		}
+	}
+	return nil
+}
