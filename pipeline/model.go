@@ -187,9 +187,9 @@ func (m *Model) encode(ctx context.Context, set []encode.Encoder, objects []enco
 		off += e.dim
 	}
 	y := make([]float32, n*m.Dim())
-	err := m.head.Apply(
+	err := head.Apply(m.head,
 		nn.Wrap(nn.Mat{Rows: n, Cols: m.Dim(), Data: y}),
-		nn.Wrap(nn.Mat{Rows: n, Cols: m.dim, Data: x}))
+		nn.Wrap(nn.Mat{Rows: n, Cols: m.dim, Data: x}), m.choices(objects))
 	if err != nil {
 		return nil, fmt.Errorf("head: %w", err)
 	}
@@ -199,6 +199,22 @@ func (m *Model) encode(ctx context.Context, set []encode.Encoder, objects []enco
 		}
 	}
 	return y, nil
+}
+
+// choices are those of objects of the one switch encoder, if there is one.
+func (m *Model) choices(objects []encode.Object) (choices []string) {
+	for _, e := range m.encoders {
+		if e.reads.By == "" {
+			continue
+		}
+		if choices != nil {
+			return nil
+		}
+		for _, o := range objects {
+			choices = append(choices, e.reads.Choice(o))
+		}
+	}
+	return choices
 }
 
 var errModelClosed = errors.New("the model is closed")

@@ -63,7 +63,7 @@ func parseSwitch(params json.RawMessage) (Config, error) {
 
 func optionError(name string, err error) error { return fmt.Errorf("option %q: %w", name, err) }
 
-var errNoChoices = errors.New("a head switch routes rows by the choices of a switch encoder, and there are none")
+var errNoChoices = errors.New("a head switch needs the choices of one switch encoder, and there are none")
 
 // optionOf finds the option of a choice: that of its name, else of its part
 // before a "/". rest is what is behind that.

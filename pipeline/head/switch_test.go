@@ -58,7 +58,7 @@ func TestCheckChoices(t *testing.T) {
 		{Empty{}, "a b", ""},
 		{c, "a b/c b/d", ""},
 		{c, "a/x a/y b/c b/d", ""},
-		{c, "", "heads[1]: a head switch routes rows"},
+		{c, "", "heads[1]: a head switch needs the choices"},
 		{c, "a b/c", `heads[1]: option "b": no object can choose the option "d"`},
 		{c, "a b/c b/d b/e", `option "b": there is no head for the choice "e"`},
 		{c, "a", `no object can choose the option "b"`},
