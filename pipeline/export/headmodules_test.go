@@ -73,18 +73,25 @@ func TestSentenceTransformers(t *testing.T) {
 				t.Error("a file of the base is missing")
 			}
 
-			// Once more: the same bytes.
-			again := filepath.Join(t.TempDir(), "model")
-			if _, err := export.SentenceTransformers(t.Context(), h, c.base, again, false); err != nil {
-				t.Fatal(err)
-			}
-			for _, f := range res.Files {
-				name, _ := filepath.Rel(dir, f.Path)
-				if !bytes.Equal(read(t, f.Path), read(t, filepath.Join(again, name))) {
-					t.Errorf("%s differs in a second export", name)
-				}
+			if name == "mix" {
+				sameAgain(t, h, c.base, dir, res)
 			}
 		})
+	}
+}
+
+// sameAgain exports once more, which gives the same bytes.
+func sameAgain(t *testing.T, h head.Head, base bert.Options, dir string, res *export.HeadResult) {
+	t.Helper()
+	again := filepath.Join(t.TempDir(), "model")
+	if _, err := export.SentenceTransformers(t.Context(), h, base, again, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range res.Files {
+		name, err := filepath.Rel(dir, f.Path)
+		if err != nil || !bytes.Equal(read(t, f.Path), read(t, filepath.Join(again, name))) {
+			t.Errorf("%s differs in a second export, %v", name, err)
+		}
 	}
 }
 
