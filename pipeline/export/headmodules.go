@@ -363,6 +363,9 @@ func (w *dirWriter) copyFolder(root, folder string, skip map[string]bool) {
 	}
 	from := filepath.Join(root, filepath.FromSlash(folder))
 	entries, err := os.ReadDir(from)
+	if folder != "" && errors.Is(err, fs.ErrNotExist) {
+		return // a module without files, such as Normalize
+	}
 	if err != nil {
 		w.err = err
 		return

@@ -152,6 +152,32 @@ func TestSentenceTransformersOfPlainTransformer(t *testing.T) {
 	}
 }
 
+// TestSentenceTransformersOfAnExport puts a head behind the head of an exported
+// directory, of which a module has no files and no folder.
+func TestSentenceTransformersOfAnExport(t *testing.T) {
+	base, dir := filepath.Join(t.TempDir(), "base"), filepath.Join(t.TempDir(), "model")
+	plain := bert.Options{Dir: filepath.Join(bertModels, "bert")}
+	spec, err := plain.Model().Spec(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := trained(t, head.SkipConnection{}, spec.Dim)
+	if _, err := export.SentenceTransformers(t.Context(), h, plain, base, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(base, "2_Normalize")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := export.SentenceTransformers(t.Context(), h, bert.Options{Dir: base}, dir, false); err != nil {
+		t.Fatal(err)
+	}
+	once := applied(t, h, embedded(t, plain.Model(), sentences()), nil)
+	closeTo(t, "twice", embedded(t, bert.Model(dir), sentences()), applied(t, h, once, nil))
+	if _, err := export.SentenceTransformers(t.Context(), h, plain, dir, true); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSentenceTransformersRefuses(t *testing.T) {
 	dir := filepath.Join(bertModels, "bert")
 	spec, err := bert.Model(dir).Spec(t.Context())

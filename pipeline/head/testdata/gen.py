@@ -143,27 +143,6 @@ def case(head, dim, choices=None):
                 values={k: flat(v) for k, v in leaves.items()}, grads={k: flat(v.grad) for k, v in leaves.items()})
 
 
-cases = [case(dict(type="empty"), 3), case(dict(type="gated"), 5), case(dict(type="layer_norm"), 6)]
-cases += [case(dict(type="skip_connection", n_layers=n), 5) for n in (1, 3)]
-cases += [case(dict(type="stacked_projection", output_sizes=[4, 3], activation_fn=f), 5)
-          for f in ("elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "silu", "tanh")]
-cases += [
-    case(dict(type="stacked_projection", output_sizes=[3]), 4),
-    case(dict(type="widening"), 3),
-    case(dict(type="widening", expansion_factor=0.5, activation_fn="tanh"), 5),
-    case(dict(type="softmax_embeddings", output_groups=3, output_size_per_group=2), 4),
-    case(dict(type="sequential", heads=[
-        dict(type="gated"), dict(type="stacked_projection", output_sizes=[3, 4], activation_fn="gelu"),
-        dict(type="empty"), dict(type="sequential", heads=[dict(type="layer_norm"), dict(type="skip_connection")])]), 3),
-    case(dict(type="switch", options=dict(
-        image=dict(type="stacked_projection", output_sizes=[3]), text=dict(type="gated"), unused=dict(type="empty"))),
-        3, ["text", "image", "text", "text", "image", "image", "text"]),
-    case(dict(type="sequential", heads=[dict(type="gated"), dict(type="switch", options=dict(
-        a=dict(type="switch", options=dict(x=dict(type="gated"), y=dict(type="skip_connection"))), b=dict(type="layer_norm")))]),
-        4, ["a/x", "b", "a/y", "a/y", "b", "a/x", "b"]),
-]
-
-
 def rounded(x):
     if isinstance(x, float):
         return float(f"{x:.9g}")
@@ -172,5 +151,25 @@ def rounded(x):
     return {k: rounded(v) for k, v in x.items()} if isinstance(x, dict) else x
 
 
-path = pathlib.Path(__file__).with_name("vectors.json")
-path.write_text("[" + ",\n".join(json.dumps(rounded(c), separators=(",", ":")) for c in cases) + "]\n")
+if __name__ == "__main__":
+    cases = [case(dict(type="empty"), 3), case(dict(type="gated"), 5), case(dict(type="layer_norm"), 6)]
+    cases += [case(dict(type="skip_connection", n_layers=n), 5) for n in (1, 3)]
+    cases += [case(dict(type="stacked_projection", output_sizes=[4, 3], activation_fn=f), 5)
+              for f in ("elu", "gelu", "identity", "leaky_relu", "relu", "sigmoid", "silu", "tanh")]
+    cases += [
+        case(dict(type="stacked_projection", output_sizes=[3]), 4),
+        case(dict(type="widening"), 3),
+        case(dict(type="widening", expansion_factor=0.5, activation_fn="tanh"), 5),
+        case(dict(type="softmax_embeddings", output_groups=3, output_size_per_group=2), 4),
+        case(dict(type="sequential", heads=[
+            dict(type="gated"), dict(type="stacked_projection", output_sizes=[3, 4], activation_fn="gelu"),
+            dict(type="empty"), dict(type="sequential", heads=[dict(type="layer_norm"), dict(type="skip_connection")])]), 3),
+        case(dict(type="switch", options=dict(
+            image=dict(type="stacked_projection", output_sizes=[3]), text=dict(type="gated"), unused=dict(type="empty"))),
+            3, ["text", "image", "text", "text", "image", "image", "text"]),
+        case(dict(type="sequential", heads=[dict(type="gated"), dict(type="switch", options=dict(
+            a=dict(type="switch", options=dict(x=dict(type="gated"), y=dict(type="skip_connection"))), b=dict(type="layer_norm")))]),
+            4, ["a/x", "b", "a/y", "a/y", "b", "a/x", "b"]),
+    ]
+    path = pathlib.Path(__file__).with_name("vectors.json")
+    path.write_text("[" + ",\n".join(json.dumps(rounded(c), separators=(",", ":")) for c in cases) + "]\n")
