@@ -13,6 +13,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/permafrost-ml/permafrost/cachesink"
+	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
@@ -30,6 +31,9 @@ type data struct {
 	scores []float32
 	subs   []int32
 	ids    [2][]int64 // by row: numbers of the objects of both sides
+	// choices are those of the objects of both sides of the switch encoder, by
+	// row; nil unless there is exactly one.
+	choices [2][]string
 	// Classes are the labels in the order of their numbers.
 	classes []string
 	replay  func(ctx context.Context, sequential bool, epoch int) iter.Seq2[arrow.Record, error]
@@ -117,8 +121,28 @@ func (d *data) columns(rec arrow.Record, s *cachesink.Split) (err error) {
 			}
 			d.ids[k][row] = n
 		}
+		d.choices[k] = choicesOf(rec, s, side)
 	}
 	return nil
+}
+
+// choicesOf are the choices of one side's objects of the switch encoder, nil
+// unless there is exactly one.
+func choicesOf(rec arrow.Record, s *cachesink.Split, side string) (choices []string) {
+	for _, e := range s.Encoders {
+		a, ok := columnOf(rec, encode.ChoiceColumn(e.Name, side)).(*array.String)
+		if !ok {
+			continue
+		}
+		if choices != nil {
+			return nil
+		}
+		choices = make([]string, a.Len())
+		for i := range choices {
+			choices[i] = a.Value(i)
+		}
+	}
+	return choices
 }
 
 func columnOf(rec arrow.Record, name string) arrow.Array {
@@ -215,6 +239,7 @@ func (d *data) fill(out *train.Batch, rec arrow.Record, a, b *joined) (err error
 		out.A, err = a.join(d, rec, "")
 		out.Labels = pick(out.Labels, d.labels, at)
 		out.AIDs = pick(out.AIDs, d.ids[0], at)
+		out.AChoices = pick(out.AChoices, d.choices[0], at)
 		return err
 	}
 	if out.A, err = a.join(d, rec, "a"); err != nil {
@@ -225,10 +250,16 @@ func (d *data) fill(out *train.Batch, rec arrow.Record, a, b *joined) (err error
 	out.Subgroups = pick(out.Subgroups, d.subs, at)
 	out.AIDs = pick(out.AIDs, d.ids[0], at)
 	out.BIDs = pick(out.BIDs, d.ids[1], at)
+	out.AChoices = pick(out.AChoices, d.choices[0], at)
+	out.BChoices = pick(out.BChoices, d.choices[1], at)
 	return err
 }
 
+// pick returns the values of some rows, none where there are none.
 func pick[T any](dst, from []T, rows []int64) []T {
+	if from == nil {
+		return nil
+	}
 	dst = dst[:0]
 	for _, r := range rows {
 		dst = append(dst, from[r])

@@ -3,12 +3,9 @@ package pipeline
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/permafrost-ml/permafrost/encode"
@@ -60,26 +57,10 @@ func load(dir string, own []Encoders) (*Model, error) {
 	m := &Model{labels: doc.Labels}
 	for _, oe := range doc.Encoders {
 		e := modelEncoder{name: oe.Name, reads: oe.Reads, dim: oe.Dim}
-		for _, set := range own {
-			if mod, ok := set[oe.Name]; ok {
-				e.model = encode.Unwrap(mod)
-			}
+		if e.model, err = oe.model(own); err != nil {
+			return nil, err
 		}
-		if e.model == nil {
-			kind, err := findEngine(oe.Type)
-			if err != nil {
-				return nil, fmt.Errorf("%w: %q is of the type %q: give its model to Load", ErrEncoder, oe.Name, oe.Type)
-			}
-			options := oe.Options
-			if options == nil {
-				options = json.RawMessage("{}")
-			}
-			if e.model, err = kind.model(options, files{}); err != nil {
-				return nil, fmt.Errorf("encoder %q: %w", oe.Name, err)
-			}
-			e.model = encode.Unwrap(e.model)
-		}
-		spec, err := sameEncoder(e.model, oe)
+		spec, err := sameEncoder(context.Background(), e.model, oe)
 		if err != nil {
 			return nil, fmt.Errorf("encoder %q: %w", oe.Name, err)
 		}
@@ -89,30 +70,17 @@ func load(dir string, own []Encoders) (*Model, error) {
 		m.dim += oe.Dim
 		m.encoders = append(m.encoders, e)
 	}
-	params, err := json.Marshal(doc.Head.Params)
+	h, err := doc.loadHead(dir)
 	if err != nil {
 		return nil, err
-	}
-	hc, err := head.Parse(doc.Head.Type, params)
-	if err != nil {
-		return nil, err
-	}
-	f, err := os.Open(filepath.Join(dir, outputHead))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	h, err := head.Load(f, hc, m.dim)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", outputHead, err)
 	}
 	m.head = h.Freeze()
 	return m, nil
 }
 
 // sameEncoder returns the spec of a model, if it is the one of the training.
-func sameEncoder(m encode.Model, oe outputEncoder) (spec encode.Spec, err error) {
-	if spec, err = m.Spec(context.Background()); err != nil {
+func sameEncoder(ctx context.Context, m encode.Model, oe outputEncoder) (spec encode.Spec, err error) {
+	if spec, err = m.Spec(ctx); err != nil {
 		return spec, err
 	}
 	got, _, err := spec.Declaration(oe.BatchSize)
@@ -187,9 +155,9 @@ func (m *Model) encode(ctx context.Context, set []encode.Encoder, objects []enco
 		off += e.dim
 	}
 	y := make([]float32, n*m.Dim())
-	err := m.head.Apply(
+	err := head.Apply(m.head,
 		nn.Wrap(nn.Mat{Rows: n, Cols: m.Dim(), Data: y}),
-		nn.Wrap(nn.Mat{Rows: n, Cols: m.dim, Data: x}))
+		nn.Wrap(nn.Mat{Rows: n, Cols: m.dim, Data: x}), m.choices(objects))
 	if err != nil {
 		return nil, fmt.Errorf("head: %w", err)
 	}
@@ -199,6 +167,22 @@ func (m *Model) encode(ctx context.Context, set []encode.Encoder, objects []enco
 		}
 	}
 	return y, nil
+}
+
+// choices are those of objects of the one switch encoder, if there is one.
+func (m *Model) choices(objects []encode.Object) (choices []string) {
+	for _, e := range m.encoders {
+		if e.reads.By == "" {
+			continue
+		}
+		if choices != nil {
+			return nil
+		}
+		for _, o := range objects {
+			choices = append(choices, e.reads.Choice(o))
+		}
+	}
+	return choices
 }
 
 var errModelClosed = errors.New("the model is closed")

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 )
@@ -128,6 +129,9 @@ func (p *Pipeline[Row]) tryTraining(ctx context.Context) error {
 	if err != nil {
 		return configErr("head %s: %w", p.cfg.Head.Type(), err)
 	}
+	if err := head.CheckChoices(p.cfg.Head, p.choices()); err != nil {
+		return configErr("head %s: %w", p.cfg.Head.Type(), err)
+	}
 	l, err := p.cfg.Loss.New(h.Out(), 2, rng)
 	if err != nil {
 		return configErr("loss %s: %w", p.cfg.Loss.Type(), err)
@@ -140,6 +144,19 @@ func (p *Pipeline[Row]) tryTraining(ctx context.Context) error {
 		return configErr("optimizer %s: %w", p.cfg.Train.Optimizer.Type(), err)
 	}
 	return nil
+}
+
+// choices are all that objects can choose of the one switch encoder, if there
+// is one.
+func (p *Pipeline[Row]) choices() (choices []string) {
+	for _, name := range p.names {
+		of := encode.ReadsOf(p.cfg.Encoders[name]).Choices()
+		if of != nil && choices != nil {
+			return nil
+		}
+		choices = append(choices, of...)
+	}
+	return choices
 }
 
 // CacheReport describes the cache after a fill, whose report is given.

@@ -68,6 +68,9 @@ type Batch struct {
 	// AIDs and BIDs number the objects of A and B: equal numbers are equal
 	// objects, on either side. nil stands for objects that all differ.
 	AIDs, BIDs []int64
+	// AChoices and BChoices are what the objects of A and B chose of a switch
+	// encoder, for heads that route rows by it. nil stands for no choices.
+	AChoices, BChoices []string
 }
 
 // Rows is the number of samples, 0 for a batch without embeddings.
@@ -175,6 +178,8 @@ func (b *Batch) lengths(rows int) error {
 		{"subgroups", len(b.Subgroups), b.Subgroups == nil},
 		{"ids of the first side", len(b.AIDs), b.AIDs == nil},
 		{"ids of the second side", len(b.BIDs), b.BIDs == nil},
+		{"choices of the first side", len(b.AChoices), b.AChoices == nil},
+		{"choices of the second side", len(b.BChoices), b.BChoices == nil},
 	} {
 		if !c.none && c.n != rows {
 			return fmt.Errorf("a batch of %d rows has %d %s", rows, c.n, c.name)

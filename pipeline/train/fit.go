@@ -200,11 +200,11 @@ func (f *fit) step(b *Batch) (float64, error) {
 	nn.ZeroGrads(f.params)
 	var err error
 	f.embedded = *b
-	if f.embedded.A, err = f.passA.Forward(b.A); err != nil {
+	if f.embedded.A, err = head.Forward(f.passA, b.A, b.AChoices); err != nil {
 		return 0, fmt.Errorf("head: %w", err)
 	}
 	if b.B != nil {
-		if f.embedded.B, err = f.passB.Forward(b.B); err != nil {
+		if f.embedded.B, err = head.Forward(f.passB, b.B, b.BChoices); err != nil {
 			return 0, fmt.Errorf("head: %w", err)
 		}
 	}
