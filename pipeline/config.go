@@ -267,6 +267,14 @@ func (c Config[Row]) withDefaults() (Config[Row], error) {
 		bad("train: %w", err)
 	}
 	c.Train = c.Train.WithDefaults()
+	if s := c.Train.EarlyStopping; s != nil && s.Monitor != train.TrainLoss {
+		v := train.Validation{EveryEpochs: 1}
+		if c.Train.Validation != nil {
+			v = *c.Train.Validation
+		}
+		v.Loss, v.Metrics = v.Loss || s.Monitor == train.ValLoss, v.Metrics || s.Monitor != train.ValLoss
+		c.Train.Validation = &v
+	}
 	if len(c.Metrics) == 0 {
 		c.Metrics = []metric.Config{metric.RetrievalPrecision{}, metric.ReciprocalRank{}}
 	}
@@ -293,6 +301,7 @@ func (c Config[Row]) withDefaults() (Config[Row], error) {
 	} else if c.Splits[c.EvalSplit] == nil {
 		bad("the split to evaluate, %q, is not declared", c.EvalSplit)
 	}
+	errs = append(errs, c.checkTraining(names)...)
 	if c.Quarantine == "" {
 		c.Quarantine = defaultQuarantine
 	}
@@ -303,6 +312,26 @@ func (c Config[Row]) withDefaults() (Config[Row], error) {
 		c.Allocator = memory.DefaultAllocator
 	}
 	return c, errors.Join(errs...)
+}
+
+// checkTraining holds the training to what else is declared: the metrics by
+// name, the split to evaluate and the output.
+func (c *Config[Row]) checkTraining(metrics map[string]bool) (errs []error) {
+	bad := func(format string, args ...any) { errs = append(errs, configErr("train: "+format, args...)) }
+	v, s := c.Train.Validation, c.Train.EarlyStopping
+	if v != nil && v.Measure == nil {
+		if c.EvalSplit == "" {
+			bad("there is no split to measure during the training: declare a split val, or name one to evaluate")
+		}
+		if s != nil && s.Monitor != train.TrainLoss && s.Monitor != train.ValLoss && !metrics[s.Monitor] {
+			known := append([]string{train.TrainLoss, train.ValLoss}, slices.Sorted(maps.Keys(metrics))...)
+			bad("early stopping monitors %q, which is none of %s", s.Monitor, strings.Join(known, ", "))
+		}
+	}
+	if c.Train.Checkpoints != nil && c.Output == "" {
+		bad("checkpoints are kept beside the output: name an output")
+	}
+	return errs
 }
 
 // keepTypes are the types that a kept column may declare.

@@ -23,7 +23,8 @@ import (
 // encoders are concatenated in the order of their names.
 type data struct {
 	kind   loss.Kind
-	names  []string // of the encoders
+	names  []string // of the encoders that have embeddings
+	texts  []string // of those that are trained on texts
 	dims   []int
 	dim    int
 	rows   int64
@@ -36,8 +37,11 @@ type data struct {
 	choices [2][]string
 	// Classes are the labels in the order of their numbers.
 	classes []string
-	replay  func(ctx context.Context, sequential bool, epoch int) iter.Seq2[arrow.Record, error]
+	replay  func(ctx context.Context, sequential bool, epoch int, done int64) iter.Seq2[arrow.Record, error]
 	seq     bool
+	batch   int    // rows of a batch
+	split   string // what its rows are: the fingerprint
+	partial bool   // rows of the class -1 are left out
 }
 
 // newData prepares a split for training or evaluation.
@@ -46,8 +50,9 @@ func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error
 	if err != nil {
 		return nil, err
 	}
-	d := &data{names: p.names, rows: r.Rows(), seq: p.cfg.Train.Sequential}
+	d := &data{rows: r.Rows(), seq: p.cfg.Train.Sequential, batch: p.cfg.Train.BatchSize}
 	s := r.Split()
+	d.split = s.Fingerprint
 	if s.Kind == cachesink.Group {
 		d.kind = loss.Groups
 	} else {
@@ -55,6 +60,14 @@ func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error
 	}
 	columns := []string{cachesink.ColumnRow}
 	for _, e := range s.Encoders {
+		if p.readsTexts(e.Name) {
+			d.texts = append(d.texts, e.Name)
+			for _, side := range s.Kind.Sides() {
+				columns = append(columns, cachesink.EncoderColumn(e.Name, side, cachesink.RoleInput))
+			}
+			continue
+		}
+		d.names = append(d.names, e.Name)
 		spec, err := p.cfg.Encoders[e.Name].Spec(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("encoder %q: %w", e.Name, err)
@@ -76,8 +89,8 @@ func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error
 	if err != nil {
 		return nil, err
 	}
-	d.replay = func(ctx context.Context, sequential bool, epoch int) iter.Seq2[arrow.Record, error] {
-		return p.replay(ctx, sel, sequential, epoch, EpochOptions{})
+	d.replay = func(ctx context.Context, sequential bool, epoch int, done int64) iter.Seq2[arrow.Record, error] {
+		return p.replay(ctx, sel, sequential, epoch, EpochOptions{Done: done})
 	}
 	return d, nil
 }
@@ -198,14 +211,19 @@ func (d *data) Rows() int64 { return d.rows }
 // Classes implements train.Data.
 func (d *data) Classes() int { return len(d.classes) }
 
+// Batches implements train.Data.
+func (d *data) Batches(epochs int) int64 {
+	return (d.rows + int64(d.batch) - 1) / int64(d.batch) * int64(epochs)
+}
+
 // Epoch implements train.Data.
-func (d *data) Epoch(ctx context.Context, epoch int) iter.Seq2[*train.Batch, error] {
-	return d.batches(d.replay(ctx, d.seq, epoch))
+func (d *data) Epoch(ctx context.Context, epoch int, done int64) iter.Seq2[*train.Batch, error] {
+	return d.batches(d.replay(ctx, d.seq, epoch, done))
 }
 
 // Scan implements train.Data.
 func (d *data) Scan(ctx context.Context) iter.Seq2[*train.Batch, error] {
-	return d.batches(d.replay(ctx, true, 0))
+	return d.batches(d.replay(ctx, true, 0, 0))
 }
 
 // batches turns record batches into what the trainer takes; everything in a
@@ -218,9 +236,15 @@ func (d *data) batches(recs iter.Seq2[arrow.Record, error]) iter.Seq2[*train.Bat
 			if err == nil {
 				err = d.fill(out, rec, &a, &b)
 			}
+			if err == nil && d.partial {
+				err = known(out, &a)
+			}
 			if err != nil {
 				yield(nil, err)
 				return
+			}
+			if out.A == nil {
+				continue // no row of it is left
 			}
 			if !yield(out, nil) {
 				return
@@ -235,12 +259,13 @@ func (d *data) fill(out *train.Batch, rec arrow.Record, a, b *joined) (err error
 		return fmt.Errorf("%w: no column row", cachesink.ErrSchema)
 	}
 	at := rows.Int64Values()
+	out.Index = append(out.Index[:0], at...)
 	if d.kind == loss.Groups {
 		out.A, err = a.join(d, rec, "")
 		out.Labels = pick(out.Labels, d.labels, at)
 		out.AIDs = pick(out.AIDs, d.ids[0], at)
 		out.AChoices = pick(out.AChoices, d.choices[0], at)
-		return err
+		return errors.Join(err, d.addTexts(out, rec, cachesink.Group.Sides()))
 	}
 	if out.A, err = a.join(d, rec, "a"); err != nil {
 		return err
@@ -252,7 +277,7 @@ func (d *data) fill(out *train.Batch, rec arrow.Record, a, b *joined) (err error
 	out.BIDs = pick(out.BIDs, d.ids[1], at)
 	out.AChoices = pick(out.AChoices, d.choices[0], at)
 	out.BChoices = pick(out.BChoices, d.choices[1], at)
-	return err
+	return errors.Join(err, d.addTexts(out, rec, cachesink.Pair.Sides()))
 }
 
 // pick returns the values of some rows, none where there are none.
@@ -305,4 +330,65 @@ func (j *joined) join(d *data, rec arrow.Record, side string) (*tensor.Dense, er
 		}
 	}
 	return nn.Wrap(nn.Mat{Rows: n, Cols: d.dim, Data: all}), nil
+}
+
+// numbered returns the split with the numbers that classes of another have
+// there. Others follow behind them, or are left out where only those classes
+// will do.
+func (d *data) numbered(classes []string, only bool) *data {
+	to := *d
+	to.classes = slices.Clone(classes)
+	at := map[string]int32{}
+	for i, name := range classes {
+		at[name] = int32(i)
+	}
+	numbers := make([]int32, len(d.classes))
+	for i, name := range d.classes {
+		n, ok := at[name]
+		switch {
+		case !ok && only:
+			n, to.partial = -1, true
+		case !ok:
+			n = int32(len(to.classes))
+			to.classes = append(to.classes, name)
+		}
+		numbers[i] = n
+	}
+	to.labels = make([]int32, len(d.labels))
+	for i, l := range d.labels {
+		to.labels[i] = numbers[l]
+	}
+	return &to
+}
+
+// known leaves the rows of the class -1 out of a batch of groups, all of whose
+// embeddings then lie in j's memory. A is nil where none is left.
+func known(b *train.Batch, j *joined) error {
+	m, err := nn.View(b.A)
+	if err != nil {
+		return err
+	}
+	if cap(j.buf) < len(m.Data) {
+		j.buf = make([]float32, len(m.Data))
+	}
+	n := 0
+	for i, l := range b.Labels {
+		if l < 0 {
+			continue
+		}
+		copy(j.buf[:len(m.Data)][n*m.Cols:], m.Row(i)) // forward, so also within itself
+		b.Labels[n], b.AIDs[n], b.Index[n] = l, b.AIDs[i], b.Index[i]
+		for _, texts := range b.ATexts {
+			texts[n] = texts[i]
+		}
+		n++
+	}
+	for k, texts := range b.ATexts {
+		b.ATexts[k] = texts[:n]
+	}
+	b.Labels, b.AIDs, b.Index, b.A = b.Labels[:n], b.AIDs[:n], b.Index[:n], nil
+	if n > 0 {
+		b.A = nn.Wrap(nn.Mat{Rows: n, Cols: m.Cols, Data: j.buf[:n*m.Cols]})
+	}
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/permafrost-ml/permafrost/encode"
@@ -28,7 +29,7 @@ type engine struct {
 	section func(y *yamlConfig, s *section) encode.Model
 }
 
-// engines are all kinds that stand for themselves; switchEngine is made of
+// engines are all kinds that stand for themselves; compound ones are made of
 // them.
 var engines = []engine{
 	engineOf("static", func(struct{}, files) (encode.Model, error) { return static.Default(), nil }),
@@ -47,7 +48,11 @@ var engines = []engine{
 		o.Library = at.path(o.Library)
 		return o.Model(), err
 	}),
+	ngramBagEngine(),
 }
+
+// compound are the engines made of others.
+func compound() []engine { return []engine{switchEngine(), projectionEngine()} }
 
 // engineOf is the engine whose options are an O, a struct whose fields have
 // the names of their keys as JSON tags.
@@ -72,21 +77,18 @@ func engineOf[O any](name string, model func(o O, at files) (encode.Model, error
 
 // Engines returns the types of encoders that a config can name.
 func Engines() []string {
-	names := make([]string, len(engines), len(engines)+1)
-	for i, e := range engines {
-		names[i] = e.name
+	var names []string
+	for _, e := range append(slices.Clone(engines), compound()...) {
+		names = append(names, e.name)
 	}
-	return append(names, encode.SwitchEngine)
+	return names
 }
 
 func findEngine(name string) (engine, error) {
-	for _, e := range engines {
+	for _, e := range append(slices.Clone(engines), compound()...) {
 		if e.name == name {
 			return e, nil
 		}
-	}
-	if name == encode.SwitchEngine {
-		return switchEngine(), nil
 	}
 	all := strings.Join(Engines(), ", ")
 	if name == "" {

@@ -15,6 +15,7 @@ import (
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
+	"github.com/permafrost-ml/permafrost/pipeline/train/trainable"
 	"github.com/permafrost-ml/permafrost/source"
 	"github.com/permafrost-ml/permafrost/stage"
 )
@@ -34,7 +35,8 @@ func (b *Batch) Record() arrow.Record { return b.rec }
 // A returns an encoder's embeddings of the objects, of the first sides for
 // pairs: [rows, dim], over the memory of Record, which may be the cache's
 // own: it must not be written to. A is nil for an encoder that the pipeline
-// does not have.
+// does not have, and for one that is trained on texts; of another trained one
+// it is what the frozen encoder gives.
 func (b *Batch) A(encoder string) *tensor.Dense {
 	if t := b.tensor(cachesink.EncoderColumn(encoder, "a", "")); t != nil {
 		return t
@@ -152,15 +154,22 @@ func (p *Pipeline[Row]) replay(ctx context.Context, r *cachesink.SplitReader, se
 // inLoop runs the encoders that are not cached, in every epoch. Opened
 // encoders are kept from epoch to epoch.
 type inLoop struct {
-	models Encoders
-	open   func(ctx context.Context, m encode.Model) (*encode.Columns, error)
+	models  Encoders
+	trained map[string]trainable.Config // those that read texts are not run
+	open    func(ctx context.Context, m encode.Model) (*encode.Columns, error)
 
 	mu   sync.Mutex
 	free []map[string]*encode.Columns
 }
 
 func (l *inLoop) needed(s *cachesink.Split) bool {
-	return slices.ContainsFunc(s.Encoders, func(e cachesink.SplitEncoder) bool { return e.Folder == "" })
+	return slices.ContainsFunc(s.Encoders, l.runs)
+}
+
+// runs reports whether an encoder is run in every epoch.
+func (l *inLoop) runs(e cachesink.SplitEncoder) bool {
+	c := l.trained[e.Name]
+	return e.Folder == "" && (c == nil || !c.ReadsTexts())
 }
 
 // encode replaces the input columns of record batches by embeddings, with
@@ -235,7 +244,7 @@ func (l *inLoop) take(ctx context.Context, s *cachesink.Split) (map[string]*enco
 	l.mu.Unlock()
 	cols := map[string]*encode.Columns{}
 	for _, e := range s.Encoders {
-		if e.Folder != "" {
+		if !l.runs(e) {
 			continue
 		}
 		c, err := l.open(ctx, l.models[e.Name])
@@ -283,7 +292,7 @@ func embed(ctx context.Context, s *cachesink.Split, encoders map[string]*encode.
 		}
 	}()
 	for _, e := range s.Encoders {
-		if e.Folder != "" {
+		if encoders[e.Name] == nil {
 			continue
 		}
 		for _, side := range s.Kind.Sides() {

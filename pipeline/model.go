@@ -3,6 +3,7 @@ package pipeline
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -10,15 +11,18 @@ import (
 
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
+	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
+	"github.com/permafrost-ml/permafrost/pipeline/train/trainable"
 )
 
 // Model embeds new objects with the encoders and the trained head of an
 // output folder. It is safe for concurrent use.
 type Model struct {
 	encoders []modelEncoder
+	trained  *train.FrozenEncoders // nil: none was trained
 	head     head.Frozen
-	dim      int // of all encoders together
+	dim      int // of all frozen encoders together
 	labels   []string
 
 	mu     sync.Mutex
@@ -28,7 +32,7 @@ type Model struct {
 
 type modelEncoder struct {
 	name  string
-	model encode.Model
+	model encode.Model // nil: its texts are read by a trained encoder
 	reads encode.Reads
 	dim   int
 	batch int // the batch size of the training where it matters, else 0
@@ -55,7 +59,25 @@ func load(dir string, own []Encoders) (*Model, error) {
 		return nil, err
 	}
 	m := &Model{labels: doc.Labels}
+	var parts []train.Part
 	for _, oe := range doc.Encoders {
+		part := train.Part{Name: oe.Name, Dim: oe.Dim}
+		if t := oe.Trained; t != nil {
+			params, err := json.Marshal(t.Params)
+			if err != nil {
+				return nil, err
+			}
+			if part.Encoder, err = trainable.Parse(t.Type, params); err != nil {
+				return nil, fmt.Errorf("encoder %q: %w", oe.Name, err)
+			}
+			if part.Encoder.ReadsTexts() {
+				part.Dim = 0
+				parts = append(parts, part)
+				m.encoders = append(m.encoders, modelEncoder{name: oe.Name, reads: oe.Reads})
+				continue
+			}
+		}
+		parts = append(parts, part)
 		e := modelEncoder{name: oe.Name, reads: oe.Reads, dim: oe.Dim}
 		if e.model, err = oe.model(own); err != nil {
 			return nil, err
@@ -70,7 +92,10 @@ func load(dir string, own []Encoders) (*Model, error) {
 		m.dim += oe.Dim
 		m.encoders = append(m.encoders, e)
 	}
-	h, err := doc.loadHead(dir)
+	if err := m.loadTrained(dir, parts); err != nil {
+		return nil, err
+	}
+	h, err := doc.loadHead(dir, m.joined())
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +116,14 @@ func sameEncoder(ctx context.Context, m encode.Model, oe outputEncoder) (spec en
 		return spec, fmt.Errorf("%w: its fingerprint is %.12s, the head was trained on %.12s", ErrEncoder, got, oe.Fingerprint)
 	}
 	return spec, nil
+}
+
+// joined is the number of values of all encoders together, before the head.
+func (m *Model) joined() int {
+	if m.trained != nil {
+		return m.trained.Dim()
+	}
+	return m.dim
 }
 
 // Dim returns the number of values of an embedding.
@@ -132,6 +165,7 @@ func (m *Model) encode(ctx context.Context, set []encode.Encoder, objects []enco
 	n := len(objects)
 	x := make([]float32, n*m.dim)
 	off := 0
+	var texts [][]string // of trained encoders
 	for i, e := range m.encoders {
 		inputs := make([]encode.Input, n)
 		for k, o := range objects {
@@ -140,6 +174,14 @@ func (m *Model) encode(ctx context.Context, set []encode.Encoder, objects []enco
 				return nil, fmt.Errorf("object %d: encoder %q: %w", first+k, e.name, err)
 			}
 			inputs[k] = in
+		}
+		if e.model == nil {
+			read := make([]string, n)
+			for k, in := range inputs {
+				read[k] = in.Text()
+			}
+			texts = append(texts, read)
+			continue
 		}
 		vecs := make([]float32, n*e.dim)
 		size := cmp.Or(e.batch, n)
@@ -154,10 +196,18 @@ func (m *Model) encode(ctx context.Context, set []encode.Encoder, objects []enco
 		}
 		off += e.dim
 	}
+	in := nn.Mat{Rows: n, Cols: m.dim, Data: x}
+	if m.trained != nil {
+		joined := nn.Mat{Rows: n, Cols: m.joined(), Data: make([]float32, n*m.joined())}
+		if err := m.trained.Apply(joined, in, texts); err != nil {
+			return nil, err
+		}
+		in = joined
+	}
 	y := make([]float32, n*m.Dim())
 	err := head.Apply(m.head,
 		nn.Wrap(nn.Mat{Rows: n, Cols: m.Dim(), Data: y}),
-		nn.Wrap(nn.Mat{Rows: n, Cols: m.dim, Data: x}), m.choices(objects))
+		nn.Wrap(in), m.choices(objects))
 	if err != nil {
 		return nil, fmt.Errorf("head: %w", err)
 	}
@@ -203,6 +253,10 @@ func (m *Model) take(ctx context.Context) ([]encode.Encoder, error) {
 	m.mu.Unlock()
 	var set []encode.Encoder
 	for _, e := range m.encoders {
+		if e.model == nil {
+			set = append(set, nil)
+			continue
+		}
 		enc, err := e.model.Open(ctx, 0)
 		if err == nil && enc.Dim() != e.dim {
 			err = errors.Join(fmt.Errorf("%w: %d, not %d", encode.ErrDim, enc.Dim(), e.dim), enc.Close())
@@ -227,7 +281,9 @@ func (m *Model) give(set []encode.Encoder) {
 
 func closeSet(set []encode.Encoder) (err error) {
 	for _, e := range set {
-		err = errors.Join(err, e.Close())
+		if e != nil {
+			err = errors.Join(err, e.Close())
+		}
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/internal/store"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
+	"github.com/permafrost-ml/permafrost/pipeline/train"
 )
 
 // Files of an output folder.
@@ -19,6 +20,8 @@ const (
 	outputConfig = "config.json"
 	outputHead   = "head.safetensors"
 	outputReport = "report.json"
+	// outputCheckpoints is a folder.
+	outputCheckpoints = "checkpoints"
 	// outputMark is the value by which a folder is known to be ours.
 	outputMark = "permafrost.output"
 )
@@ -44,6 +47,9 @@ type outputEncoder struct {
 	Reads       encode.Reads `json:"reads"`
 	// Options make the encoder again; paths in them are absolute.
 	Options json.RawMessage `json:"options,omitempty"`
+	// Trained is the encoder that was trained on it; its weights are in a file
+	// of their own.
+	Trained *outputModule `json:"trained,omitempty"`
 }
 
 type outputModule struct {
@@ -70,7 +76,7 @@ func checkOutput(dir string) error {
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case outputConfig, outputHead, outputReport:
+		case outputConfig, outputHead, outputReport, train.MetricsFile, train.TensorBoardDir, outputCheckpoints, outputTrained:
 		default: // replacing the folder would lose it
 			return fmt.Errorf("output %s: %w: it also holds %s; name another folder or move that", dir, ErrNotOurs, e.Name())
 		}
@@ -95,7 +101,7 @@ func readOutput(dir string) (*outputDoc, error) {
 
 // write makes the output folder anew beside the old one and then puts it in
 // the old one's place.
-func (p *Pipeline[Row]) write(ctx context.Context, res *Result, h head.Head, d *data) (err error) {
+func (p *Pipeline[Row]) write(ctx context.Context, res *Result, trained *train.Result, d *data) (err error) {
 	dir := filepath.Clean(p.cfg.Output)
 	if to, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = to // the folder is replaced, not a link to it
@@ -109,6 +115,7 @@ func (p *Pipeline[Row]) write(ctx context.Context, res *Result, h head.Head, d *
 	if err != nil {
 		return err
 	}
+	h := trained.Head
 	doc := outputDoc{
 		Kind: outputMark, SchemaVersion: 1, Labels: d.classes, Seed: p.cfg.Seed,
 		Head: outputModule{Type: p.cfg.Head.Type(), Params: p.cfg.Head.Params(), In: h.In(), Out: h.Out()},
@@ -119,10 +126,14 @@ func (p *Pipeline[Row]) write(ctx context.Context, res *Result, h head.Head, d *
 		if err != nil {
 			return fmt.Errorf("encoder %q: %w", e.name, err)
 		}
-		doc.Encoders = append(doc.Encoders, outputEncoder{
+		oe := outputEncoder{
 			Name: e.name, Type: e.spec.Engine, Dim: e.spec.Dim, Fingerprint: e.use.Fingerprint,
 			BatchSize: e.use.BatchSize, Reads: e.reads, Options: options,
-		})
+		}
+		if c := p.trained[e.name]; c != nil {
+			oe.Trained = &outputModule{Type: c.Type(), Params: c.Params()}
+		}
+		doc.Encoders = append(doc.Encoders, oe)
 	}
 	res.Output = &OutputReport{
 		Head: filepath.Join(p.cfg.Output, outputHead), Report: filepath.Join(p.cfg.Output, outputReport),
@@ -141,11 +152,19 @@ func (p *Pipeline[Row]) write(ctx context.Context, res *Result, h head.Head, d *
 	if err := writeJSON(filepath.Join(tmp, outputConfig), doc); err != nil {
 		return err
 	}
+	if err := p.keepTraining(tmp, res.Output); err != nil {
+		return err
+	}
 	if err := writeJSON(filepath.Join(tmp, outputReport), res); err != nil {
 		return err
 	}
 	if err := writeFile(filepath.Join(tmp, outputHead), func(f *os.File) error { return head.Save(f, h) }); err != nil {
 		return err
+	}
+	if e := trained.Encoders; e != nil {
+		if err := writeFile(filepath.Join(tmp, outputTrained), func(f *os.File) error { return e.Save(f) }); err != nil {
+			return err
+		}
 	}
 	if err := checkOutput(dir); err != nil {
 		return err // something else came in its place since the start
@@ -156,7 +175,10 @@ func (p *Pipeline[Row]) write(ctx context.Context, res *Result, h head.Head, d *
 	if err := store.ReplaceDir(tmp, dir); err != nil {
 		return err
 	}
-	return store.SyncDir(filepath.Dir(dir))
+	if err := store.SyncDir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	return p.dropTraining()
 }
 
 func writeJSON(path string, v any) error {

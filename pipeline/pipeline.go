@@ -13,6 +13,7 @@ import (
 
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/pipeline/train/trainable"
 	"github.com/permafrost-ml/permafrost/source"
 )
 
@@ -23,6 +24,9 @@ type Pipeline[Row any] struct {
 	names  []string // of the encoders, sorted
 	splits []string // sorted
 	places map[string]placement
+	// trained are the encoders that are trained with the head, by name;
+	// cfg.Encoders has the frozen models under them.
+	trained map[string]trainable.Config
 
 	storage cachesink.Storage
 	cache   *cachesink.Cache
@@ -48,7 +52,6 @@ func New[Row any](cfg Config[Row]) (*Pipeline[Row], error) {
 		readers: map[string]*cachesink.SplitReader{},
 	}
 	p.tables.VerifyAlways = cfg.VerifyAlways
-	p.loop.models = cfg.Encoders
 	p.loop.open = func(ctx context.Context, m encode.Model) (*encode.Columns, error) {
 		return encode.OpenColumns(ctx, m, cfg.Allocator)
 	}
@@ -57,6 +60,7 @@ func New[Row any](cfg Config[Row]) (*Pipeline[Row], error) {
 		errs = append(errs, err)
 		p.places[name] = pl
 	}
+	errs = append(errs, p.takeTrained())
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
+	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
 )
 
 // Result is what a run did. Its JSON form is what `pipeline run --json`
@@ -41,6 +42,12 @@ type TrainReport struct {
 	SamplesPerSecond   float64 `json:"samples_per_second"` // at the median epoch
 	FirstLoss          float64 `json:"first_loss"`
 	FinalLoss          float64 `json:"final_loss"`
+	// Best is the best epoch, where a value is monitored; Stopped says that
+	// the training ended before its last epoch, ResumedStep at which step it
+	// went on from a checkpoint.
+	Best        *train.Best `json:"best,omitempty"`
+	Stopped     bool        `json:"stopped,omitempty"`
+	ResumedStep int64       `json:"resumed_step,omitempty"`
 }
 
 // EvalReport holds metrics of a split: of the embeddings as the encoders
@@ -57,6 +64,12 @@ type EvalReport struct {
 type OutputReport struct {
 	Head   string `json:"head"`
 	Report string `json:"report"`
+	// Metrics is the log of the training, TensorBoard the folder of the same
+	// as event files, Checkpoints that of the checkpoints; empty where there
+	// are none.
+	Metrics     string `json:"metrics"`
+	TensorBoard string `json:"tensorboard,omitempty"`
+	Checkpoints string `json:"checkpoints,omitempty"`
 }
 
 // ErrNothingToTrain is returned by Run for a config without a loss.
@@ -77,40 +90,51 @@ func (p *Pipeline[Row]) Run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	res.Cache = p.CacheReport(res.Fill)
+	if res.Eval, err = p.baseline(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.train(ctx, res); err != nil {
+		return nil, err
+	}
+	p.progress(Progress{Phase: "done"})
+	return res, nil
+}
+
+// train trains the head, measures it and writes the output folder, with a
+// filled cache. It completes the result.
+func (p *Pipeline[Row]) train(ctx context.Context, res *Result) error {
 	trainData, err := p.newData(ctx, p.cfg.TrainSplit)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var evalData *data
 	if p.cfg.EvalSplit != "" {
-		p.progress(Progress{Phase: "eval"})
 		if evalData, err = p.newData(ctx, p.cfg.EvalSplit); err != nil {
-			return nil, err
-		}
-		if res.Eval, err = p.baseline(ctx, evalData); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	trained, err := p.fit(ctx, trainData)
+	trained, resumed, err := p.fit(ctx, trainData, evalData)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	res.Train = trainReport(p.cfg.TrainSplit, trainData.rows, trained)
+	res.Train.ResumedStep = resumed
 	if evalData != nil {
 		p.progress(Progress{Phase: "eval"})
-		rep, err := train.Evaluate(ctx, evalData, trained.Head.Freeze(), p.cfg.Metrics...)
+		var encoders *train.FrozenEncoders
+		if trained.Encoders != nil {
+			encoders = trained.Encoders.Freeze()
+		}
+		rep, err := train.Evaluate(ctx, train.Encoded(evalData, encoders), trained.Head.Freeze(), p.cfg.Metrics...)
 		if err != nil {
-			return nil, fmt.Errorf("evaluate split %q: %w", p.cfg.EvalSplit, err)
+			return fmt.Errorf("evaluate split %q: %w", p.cfg.EvalSplit, err)
 		}
 		res.Eval.Tuned = rep.Values
 	}
 	if p.cfg.Output != "" {
-		if err := p.write(ctx, res, trained.Head, trainData); err != nil {
-			return nil, err
-		}
+		return p.write(ctx, res, trained, trainData)
 	}
-	p.progress(Progress{Phase: "done"})
-	return res, nil
+	return nil
 }
 
 // tryTraining makes a head, a loss and an optimizer of the sizes that the
@@ -120,11 +144,20 @@ func (p *Pipeline[Row]) tryTraining(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	dim := 0
+	dim, dims := 0, map[string]int{}
 	for _, e := range encoders {
+		dims[e.name] = e.use.Dim
 		dim += e.use.Dim
 	}
 	rng := rand.New(rand.NewPCG(0, 0))
+	var trained []nn.Param
+	if parts := p.parts(dims); parts != nil {
+		front, err := train.NewEncoders(parts, rng)
+		if err != nil {
+			return configErr("%w", err)
+		}
+		dim, trained = front.Dim(), front.Parameters()
+	}
 	h, err := p.cfg.Head.New(dim, rng)
 	if err != nil {
 		return configErr("head %s: %w", p.cfg.Head.Type(), err)
@@ -136,7 +169,7 @@ func (p *Pipeline[Row]) tryTraining(ctx context.Context) error {
 	if err != nil {
 		return configErr("loss %s: %w", p.cfg.Loss.Type(), err)
 	}
-	params := slices.Concat(h.Parameters(), l.Parameters())
+	params := slices.Concat(trained, h.Parameters(), l.Parameters())
 	if len(params) == 0 {
 		return configErr("head %s: %w", p.cfg.Head.Type(), train.ErrNothingToTrain)
 	}
@@ -169,7 +202,16 @@ func (p *Pipeline[Row]) CacheReport(f *FillReport) CacheReport {
 	return r
 }
 
-func (p *Pipeline[Row]) baseline(ctx context.Context, d *data) (*EvalReport, error) {
+// baseline measures the embeddings as they are; nil without a split for it.
+func (p *Pipeline[Row]) baseline(ctx context.Context) (*EvalReport, error) {
+	if p.cfg.EvalSplit == "" {
+		return nil, nil
+	}
+	p.progress(Progress{Phase: "eval"})
+	d, err := p.newData(ctx, p.cfg.EvalSplit)
+	if err != nil {
+		return nil, err
+	}
 	raw, err := head.Empty{}.New(d.dim, rand.New(rand.NewPCG(0, 0)))
 	if err != nil {
 		return nil, err
@@ -181,26 +223,8 @@ func (p *Pipeline[Row]) baseline(ctx context.Context, d *data) (*EvalReport, err
 	return &EvalReport{Split: p.cfg.EvalSplit, Objects: rep.Objects, Queries: rep.Queries, Baseline: rep.Values}, nil
 }
 
-func (p *Pipeline[Row]) fit(ctx context.Context, d *data) (*train.Result, error) {
-	opts := p.cfg.Train
-	user := opts.Callbacks.OnEpoch
-	opts.Callbacks.OnEpoch = func(e train.Epoch) error {
-		p.progress(Progress{Phase: "train", Epoch: e.Epoch + 1, Epochs: opts.Epochs, Loss: e.Loss})
-		if user != nil {
-			return user(e)
-		}
-		return nil
-	}
-	p.progress(Progress{Phase: "train", Epochs: opts.Epochs})
-	res, err := train.Fit(ctx, d, p.cfg.Head, p.cfg.Loss, opts)
-	if err != nil {
-		return nil, fmt.Errorf("train on split %q: %w", p.cfg.TrainSplit, err)
-	}
-	return res, nil
-}
-
 func trainReport(split string, rows int64, r *train.Result) *TrainReport {
-	t := &TrainReport{Split: split, Rows: rows, Epochs: len(r.Epochs), FirstLoss: r.FirstLoss(), FinalLoss: r.FinalLoss()}
+	t := &TrainReport{Split: split, Rows: rows, Epochs: len(r.Epochs), FirstLoss: r.FirstLoss(), FinalLoss: r.FinalLoss(), Best: r.Best, Stopped: r.Stopped}
 	var secs []float64
 	for _, e := range r.Epochs {
 		secs = append(secs, e.Duration.Seconds())

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,6 +131,17 @@ func (s *section) unsigned(key string, dst *uint64) {
 		v, err := strconv.ParseUint(digits(n.Value), 10, 64)
 		if err != nil {
 			s.d.fail(n, "%s: want a whole number from 0, not %q", s.name(key), n.Value)
+			return
+		}
+		*dst = v
+	}
+}
+
+func (s *section) number(key string, dst *float64) {
+	if n := s.scalar(key); n != nil {
+		v, err := strconv.ParseFloat(digits(n.Value), 64)
+		if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
+			s.d.fail(n, "%s: want a number, not %q", s.name(key), n.Value)
 			return
 		}
 		*dst = v

@@ -30,7 +30,8 @@ type TrainedEncoder struct {
 	said outputEncoder
 }
 
-// LoadHead reads the trained head of an output folder.
+// LoadHead reads the trained head of an output folder; [ErrEncoder] where an
+// encoder was trained with it.
 func LoadHead(dir string) (*Trained, error) {
 	t, err := loadTrained(dir)
 	if err != nil {
@@ -45,15 +46,21 @@ func loadTrained(dir string) (*Trained, error) {
 		return nil, err
 	}
 	t := &Trained{Type: doc.Head.Type}
+	dim := 0
 	for _, e := range doc.Encoders {
+		if e.Trained != nil {
+			return nil, fmt.Errorf("%w: %q was trained with the head, which is nothing without it", ErrEncoder, e.Name)
+		}
+		dim += e.Dim
 		t.Encoders = append(t.Encoders, TrainedEncoder{Name: e.Name, Type: e.Type, Dim: e.Dim, said: e})
 	}
-	t.Head, err = doc.loadHead(dir)
+	t.Head, err = doc.loadHead(dir, dim)
 	return t, err
 }
 
-// loadHead reads the trained head of an output folder.
-func (doc *outputDoc) loadHead(dir string) (head.Head, error) {
+// loadHead reads the trained head of an output folder, for inputs of dim
+// values.
+func (doc *outputDoc) loadHead(dir string, dim int) (head.Head, error) {
 	params, err := json.Marshal(doc.Head.Params)
 	if err != nil {
 		return nil, err
@@ -67,10 +74,6 @@ func (doc *outputDoc) loadHead(dir string) (head.Head, error) {
 		return nil, err
 	}
 	defer f.Close()
-	dim := 0
-	for _, e := range doc.Encoders {
-		dim += e.Dim
-	}
 	h, err := head.Load(f, hc, dim)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", outputHead, err)
@@ -115,7 +118,8 @@ func (e TrainedEncoder) Check(ctx context.Context, m encode.Model) error {
 func (oe outputEncoder) model(own []Encoders) (encode.Model, error) {
 	for _, set := range own {
 		if m, ok := set[oe.Name]; ok {
-			return encode.Unwrap(m), nil
+			frozen, _ := frozenOf(m)
+			return encode.Unwrap(frozen), nil
 		}
 	}
 	kind, err := findEngine(oe.Type)

@@ -16,6 +16,7 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/metric"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
+	"github.com/permafrost-ml/permafrost/pipeline/train/trainable"
 	"github.com/permafrost-ml/permafrost/source"
 )
 
@@ -183,6 +184,20 @@ func twins(t testing.TB) []twin {
 				c.Cache.Mapping = pipeline.Mapping{"abc": cachesink.None}
 			},
 		},
+		{
+			"trained encoders",
+			map[string]string{"  enc": `{type: static}
+  grams: {type: ngram_bag, dim: 8, buckets: 300, min_n: 2, max_n: 4, mode: sum, template: "{text}!"}
+  linear: {type: projection, dim: 5, encoder: {type: static, input: text}}`},
+			func(c *pipeline.Config[row]) {
+				bag := trainable.NgramBag{Dim: 8, Buckets: 300, MinN: 2, MaxN: 4, Mode: "sum"}
+				c.Encoders = pipeline.Encoders{
+					"enc":    static.Default(),
+					"grams":  encode.Reading(pipeline.Trainable(bag, nil), encode.Reads{Template: "{text}!"}),
+					"linear": pipeline.Trainable(trainable.Projection{Dim: 5}, encode.Reading(static.Default(), encode.Reads{Field: "text"})),
+				}
+			},
+		},
 		{"no cache_type", map[string]string{"  cache_type": ""}, func(c *pipeline.Config[row]) { c.Cache.CacheType = "" }},
 		{"none", map[string]string{"  mapping": "{enc: none}"}, func(c *pipeline.Config[row]) { c.Cache.Mapping["enc"] = cachesink.None }},
 		{"no mapping", map[string]string{"  mapping": ""}, func(c *pipeline.Config[row]) { c.Cache.Mapping = nil }},
@@ -241,6 +256,29 @@ func twins(t testing.TB) []twin {
 			c.Train = train.Options{Epochs: 2, BatchSize: 16}
 		}},
 		{"a plain training", map[string]string{"train": ""}, func(c *pipeline.Config[row]) { c.Train = train.Options{} }},
+		{
+			"a whole training",
+			map[string]string{"train": `{epochs: 3, batch_size: 16, optimizer: {type: adamw, lr: 0.01, weight_decay: 0}, clip_norm: 1.5,
+  schedule: {type: cosine, warmup_fraction: 0.25}, validation: {every_epochs: 2, loss: true, metrics: true},
+  early_stopping: {monitor: "retrieval_precision@2", patience: 4, min_delta: 0.01, mode: max, restore_best: false},
+  checkpoints: {every_epochs: 2, every_steps: 3, resume: false}, log: {every_steps: 1, tensorboard: false}}`},
+			func(c *pipeline.Config[row]) {
+				decay := 0.0
+				c.Train = train.Options{
+					Epochs: 3, BatchSize: 16, Optimizer: train.AdamW{LR: 0.01, WeightDecay: &decay}, ClipNorm: 1.5,
+					Schedule:      train.Cosine{Warmup: train.Warmup{Fraction: 0.25}},
+					Validation:    &train.Validation{EveryEpochs: 2, Loss: true, Metrics: true},
+					EarlyStopping: &train.EarlyStopping{Monitor: "retrieval_precision@2", Patience: 4, MinDelta: 0.01, Mode: "max", KeepLast: true},
+					Checkpoints:   &train.Checkpoints{EveryEpochs: 2, EverySteps: 3, Fresh: true},
+					Log:           train.Log{EverySteps: 1, NoTensorBoard: true},
+				}
+			},
+		},
+		{"momentum", map[string]string{"train": "{optimizer: {type: sgd, lr: 0.01, momentum: 0.9, nesterov: true}, schedule: {type: linear}, early_stopping: {}}"}, func(c *pipeline.Config[row]) {
+			c.Train = train.Options{
+				Optimizer: train.SGD{LR: 0.01, Momentum: 0.9, Nesterov: true}, Schedule: train.Linear{}, EarlyStopping: &train.EarlyStopping{},
+			}
+		}},
 		{"no metrics", map[string]string{"metrics": ""}, func(c *pipeline.Config[row]) { c.Metrics = nil }},
 		{"no eval", map[string]string{"eval": ""}, func(c *pipeline.Config[row]) { c.EvalSplit = "" }},
 	}

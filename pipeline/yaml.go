@@ -356,5 +356,47 @@ func (y *yamlConfig) train(s *section) {
 	if n := s.get("optimizer"); n != nil {
 		t.Optimizer, _ = typed(y.d, n, "train.optimizer", train.ParseOptimizer)
 	}
+	if n := s.get("schedule"); n != nil {
+		t.Schedule, _ = typed(y.d, n, "train.schedule", train.ParseSchedule)
+	}
+	s.number("clip_norm", &t.ClipNorm)
+	if s.has("validation") {
+		v := s.sub("validation")
+		t.Validation = &train.Validation{}
+		v.integer("every_epochs", &t.Validation.EveryEpochs)
+		v.boolean("loss", &t.Validation.Loss)
+		v.boolean("metrics", &t.Validation.Metrics)
+		v.end()
+	}
+	if s.has("early_stopping") {
+		e := s.sub("early_stopping")
+		stop, restore := &train.EarlyStopping{}, true
+		e.text("monitor", &stop.Monitor)
+		e.integer("patience", &stop.Patience)
+		e.number("min_delta", &stop.MinDelta)
+		if e.text("mode", &stop.Mode); stop.Mode != "" {
+			e.oneOf("mode", stop.Mode, "min", "max")
+		}
+		e.boolean("restore_best", &restore)
+		stop.KeepLast = !restore
+		t.EarlyStopping = stop
+		e.end()
+	}
+	if s.has("checkpoints") {
+		c := s.sub("checkpoints")
+		resume := true
+		t.Checkpoints = &train.Checkpoints{}
+		c.integer("every_epochs", &t.Checkpoints.EveryEpochs)
+		c.integer("every_steps", &t.Checkpoints.EverySteps)
+		c.boolean("resume", &resume)
+		t.Checkpoints.Fresh = !resume
+		c.end()
+	}
+	l := s.sub("log")
+	board := true
+	l.integer("every_steps", &t.Log.EverySteps)
+	l.boolean("tensorboard", &board)
+	t.Log.NoTensorBoard = !board
+	l.end()
 	s.end()
 }

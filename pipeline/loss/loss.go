@@ -71,6 +71,12 @@ type Batch struct {
 	// AChoices and BChoices are what the objects of A and B chose of a switch
 	// encoder, for heads that route rows by it. nil stands for no choices.
 	AChoices, BChoices []string
+	// ATexts and BTexts are the objects of A and B as trained encoders read
+	// them: n texts for each such encoder. Losses do not look at them.
+	ATexts, BTexts [][]string
+	// Index numbers the samples' rows in their split, for messages. nil stands
+	// for numbers that are not known.
+	Index []int64
 }
 
 // Rows is the number of samples, 0 for a batch without embeddings.

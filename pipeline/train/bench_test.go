@@ -21,7 +21,9 @@ type fixed struct {
 	list []*train.Batch
 }
 
-func (f *fixed) Epoch(context.Context, int) iter.Seq2[*train.Batch, error] {
+func (f *fixed) Batches(epochs int) int64 { return int64(epochs * len(f.list)) }
+
+func (f *fixed) Epoch(context.Context, int, int64) iter.Seq2[*train.Batch, error] {
 	return func(yield func(*train.Batch, error) bool) {
 		for _, b := range f.list {
 			if !yield(b, nil) {

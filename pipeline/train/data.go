@@ -21,11 +21,13 @@ type Data interface {
 	Rows() int64
 	// Classes is the number of classes of labels, 0 for pairs.
 	Classes() int
-	// Epoch yields the batches of epoch number epoch, from 0: the same ones
-	// for the same number each time. A batch is not empty; the last may be
-	// shorter than the others. After an error nothing more comes. It ends
-	// soon, with ctx's error, when ctx ends.
-	Epoch(ctx context.Context, epoch int) iter.Seq2[*Batch, error]
+	// Batches is the number of batches of the first epochs together.
+	Batches(epochs int) int64
+	// Epoch yields the batches of epoch number epoch, from 0, without the
+	// first done ones: the same ones for the same number each time. A batch is
+	// not empty; the last may be shorter than the others. After an error
+	// nothing more comes. It ends soon, with ctx's error, when ctx ends.
+	Epoch(ctx context.Context, epoch int, done int64) iter.Seq2[*Batch, error]
 	// Scan yields all samples in the split's order, each once, under the
 	// rules of Epoch.
 	Scan(ctx context.Context) iter.Seq2[*Batch, error]

@@ -22,15 +22,20 @@ type memory struct {
 	classes    int
 	scores     []float32
 	aids, bids []int64
+	texts      []string // of both sides, for encoders that read them
 }
 
 func (m *memory) Kind() loss.Kind { return m.kind }
 func (m *memory) Dim() int        { return m.dim }
 func (m *memory) Rows() int64     { return int64(len(m.a) / m.dim) }
 func (m *memory) Classes() int    { return m.classes }
+func (m *memory) Batches(epochs int) int64 {
+	return (m.Rows() + int64(m.batch) - 1) / int64(m.batch) * int64(epochs)
+}
 
-func (m *memory) Epoch(ctx context.Context, epoch int) iter.Seq2[*train.Batch, error] {
-	return m.batches(ctx, rand.New(rand.NewPCG(uint64(epoch), 99)).Perm(int(m.Rows())))
+func (m *memory) Epoch(ctx context.Context, epoch int, done int64) iter.Seq2[*train.Batch, error] {
+	order := rand.New(rand.NewPCG(uint64(epoch), 99)).Perm(int(m.Rows()))
+	return m.batches(ctx, order[min(int(done)*m.batch, len(order)):])
 }
 
 func (m *memory) Scan(ctx context.Context) iter.Seq2[*train.Batch, error] {
@@ -56,6 +61,13 @@ func (m *memory) batches(ctx context.Context, order []int) iter.Seq2[*train.Batc
 			out.Labels = pick(m.labels, rows)
 			out.Scores = pick(m.scores, rows)
 			out.AIDs, out.BIDs = pick(m.aids, rows), pick(m.bids, rows)
+			if m.texts != nil {
+				out.ATexts = [][]string{pick(m.texts, rows)}
+				out.BTexts = out.ATexts
+			}
+			for _, r := range rows {
+				out.Index = append(out.Index, int64(r))
+			}
 			if !yield(out, nil) {
 				return
 			}

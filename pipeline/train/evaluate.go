@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"gorgonia.org/tensor"
+
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/metric"
@@ -155,4 +157,51 @@ func (c *collector) flush() error {
 	c.out = append(c.out, y.Data...)
 	c.objects += c.fresh
 	return nil
+}
+
+// MeanLoss is the mean loss over the samples of data behind a frozen head, in
+// batches in the split's order: the mean of the batches', each by its number
+// of samples. It does not change the loss.
+func MeanLoss(ctx context.Context, data Data, f head.Frozen, l loss.Loss) (float64, error) {
+	var a, b nn.Buffer
+	var sum, rows float64
+	embed := func(dst *nn.Buffer, x *tensor.Dense, choices []string) (*tensor.Dense, error) {
+		if x == nil {
+			return nil, nil
+		}
+		dst.Mat(x.Shape()[0], f.Out())
+		if err := head.Apply(f, dst.Dense(), x, choices); err != nil {
+			return nil, fmt.Errorf("head: %w", err)
+		}
+		return dst.Dense(), nil
+	}
+	for batch, err := range data.Scan(ctx) {
+		if cause := ended(ctx, err); cause != nil {
+			return 0, cause
+		}
+		if err != nil {
+			return 0, err
+		}
+		embedded := *batch
+		var res loss.Result
+		if embedded.A, err = embed(&a, batch.A, batch.AChoices); err == nil {
+			embedded.B, err = embed(&b, batch.B, batch.BChoices)
+		}
+		if err == nil {
+			res, err = l.Compute(&embedded, false)
+		}
+		if err != nil {
+			return 0, fmt.Errorf("loss: %w", err)
+		}
+		n := float64(batch.Rows())
+		sum += res.Value * n
+		rows += n
+	}
+	if cause := ended(ctx, nil); cause != nil {
+		return 0, cause
+	}
+	if rows == 0 {
+		return 0, ErrNoData
+	}
+	return sum / rows, nil
 }

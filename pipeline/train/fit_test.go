@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"testing"
@@ -180,19 +181,49 @@ func TestFitRefuses(t *testing.T) {
 }
 
 func TestFitStopsAtNaN(t *testing.T) {
-	data := toyPairs(64, 4, 16)
-	data.a[4*40] = float32(math.NaN())
-	_, err := train.Fit(t.Context(), data, head.SkipConnection{}, loss.MultipleNegativesRanking{}, train.Options{})
-	var diverged *train.DivergedError
-	if !errors.As(err, &diverged) || !strings.Contains(err.Error(), fmt.Sprintf("epoch 0, step %d: the loss is NaN", diverged.Step)) {
-		t.Errorf("got %v", err)
+	mnr, softmax := loss.MultipleNegativesRanking{}, loss.Softmax{}
+	for name, c := range map[string]struct {
+		spoil  func(m *memory)
+		groups bool
+		opts   train.Options
+		want   string
+	}{
+		"the data":  {func(m *memory) { m.a[4*40], m.b[4*3] = float32(math.NaN()), float32(math.Inf(1)) }, false, train.Options{}, "epoch 0, step 0: NaN or infinity in the data, rows 40"},
+		"an output": {func(m *memory) { m.a[4*9] = math.MaxFloat32; m.a[4*9+1] = math.MaxFloat32 }, true, train.Options{}, "epoch 0, step 0: NaN or infinity in the head's output, rows 9; a lower"},
+		"a loss":    {func(m *memory) { m.a[4*9] = 1e38 }, true, train.Options{Optimizer: train.SGD{LR: 1e-9}}, "epoch 0, step 0: the loss is"},
+		"a weight":  {func(*memory) {}, true, train.Options{Epochs: 1, Optimizer: train.Adam{LR: 1e39}}, `epoch 0, step 0: parameter "fc.0.weight" is -Inf at value 0; a lower`},
+	} {
+		data, lc := toyPairs(64, 4, 64), loss.Config(mnr)
+		if c.groups {
+			data, lc = toyGroups(16, 4, 2, 16), softmax
+		}
+		c.spoil(data)
+		_, err := train.Fit(t.Context(), data, head.SkipConnection{}, lc, c.opts)
+		var diverged *train.DivergedError
+		if !errors.As(err, &diverged) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %s", name, err, c.want)
+		}
 	}
-	// A step so large that weights overflow, found though no loss follows it.
-	_, err = train.Fit(t.Context(), toyGroups(16, 4, 2, 16), head.SkipConnection{}, loss.Softmax{},
-		train.Options{Epochs: 1, Optimizer: train.Adam{LR: 1e39}})
-	if !errors.As(err, &diverged) || !strings.Contains(err.Error(), "by epoch 0, step 0: parameter") {
-		t.Errorf("after a huge step: got %v", err)
+	_, err := train.Fit(t.Context(), toyPairs(4, 2, 2), head.SkipConnection{}, steep{}, train.Options{})
+	if err == nil || !strings.Contains(err.Error(), "epoch 0, step 0: NaN or infinity in the gradient, rows") {
+		t.Errorf("a gradient: got %v", err)
 	}
+}
+
+// steep declares a loss whose gradient is infinite.
+type steep struct{ loss.MultipleNegativesRanking }
+
+func (c steep) New(dim, classes int, rng *rand.Rand) (loss.Loss, error) {
+	l, err := c.MultipleNegativesRanking.New(dim, classes, rng)
+	return cliff{l}, err
+}
+
+type cliff struct{ loss.Loss }
+
+func (c cliff) Compute(b *loss.Batch, grad bool) (loss.Result, error) {
+	res, err := c.Loss.Compute(b, grad)
+	res.DA.Float32s()[0] = float32(math.Inf(1))
+	return res, err
 }
 
 func TestFitEndsWithContext(t *testing.T) {
@@ -245,10 +276,10 @@ type failing struct {
 	err error
 }
 
-func (f failing) Epoch(ctx context.Context, epoch int) iter.Seq2[*train.Batch, error] {
+func (f failing) Epoch(ctx context.Context, epoch int, done int64) iter.Seq2[*train.Batch, error] {
 	return func(yield func(*train.Batch, error) bool) {
 		n := 0
-		for b, err := range f.memory.Epoch(ctx, epoch) {
+		for b, err := range f.memory.Epoch(ctx, epoch, done) {
 			if n++; n == 3 {
 				yield(nil, f.err)
 				return

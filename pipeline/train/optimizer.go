@@ -1,9 +1,13 @@
 package train
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
+	"github.com/permafrost-ml/permafrost/internal/strictjson"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
 )
 
@@ -15,92 +19,93 @@ type Optimizer interface {
 	// Params are the options with defaults filled in, under their names in
 	// configuration files.
 	Params() map[string]any
+	// Rate is the learning rate, before a [Schedule] scales it.
+	Rate() float64
 	// New returns the optimizer for params, with fresh state.
 	New(params []nn.Param) (Stepper, error)
 }
 
 // Stepper changes the values of parameters by their gradients.
 type Stepper interface {
-	// Step makes one step. It reads the gradients and does not clear them.
-	Step()
+	// Step makes one step at a learning rate. It reads the gradients and does
+	// not clear them.
+	Step(rate float64)
+	// State is what Step keeps from step to step. Its memory is the
+	// optimizer's own: what is written there is taken up, so a new optimizer
+	// with the state of another goes on as that one would.
+	State() *State
 }
 
-// Adam declares Adam (Kingma and Ba 2015, algorithm 1, with bias
-// correction) in the arithmetic of PyTorch's: epsilon is added after the
-// correction, and there is no weight decay.
-type Adam struct {
-	// LR is the learning rate, above 0. Default: 0.001.
-	LR float64 `json:"lr"`
-	// Beta1 is the decay of the mean of gradients, from 0 to less than 1.
-	// Default: 0.9.
-	Beta1 float64 `json:"beta1"`
-	// Beta2 is the decay of the mean of their squares. Default: 0.999.
-	Beta2 float64 `json:"beta2"`
-	// Eps keeps the division away from 0. Default: 1e-8.
-	Eps float64 `json:"eps"`
+// State is what an optimizer keeps beside the parameters.
+type State struct {
+	// Steps are done.
+	Steps int64
+	// Moments hold a value for each value of the parameters, always the same
+	// ones in the same order; none for some optimizers.
+	Moments []Moment
 }
 
-// Type is "adam".
-func (Adam) Type() string { return "adam" }
-
-// Params are lr, beta1, beta2 and eps.
-func (a Adam) Params() map[string]any {
-	a = a.withDefaults()
-	return map[string]any{"lr": a.LR, "beta1": a.Beta1, "beta2": a.Beta2, "eps": a.Eps}
+// Moment is one running mean of an optimizer.
+type Moment struct {
+	Name   string      // unique within the optimizer
+	Values [][]float32 // of each parameter, in their order
 }
 
-func (a Adam) withDefaults() Adam {
-	if a.LR == 0 {
-		a.LR = 1e-3
+// newMoments returns moments of zero.
+func newMoments(params []nn.Param, names ...string) []Moment {
+	var out []Moment
+	for _, name := range names {
+		m := Moment{Name: name}
+		for _, p := range params {
+			m.Values = append(m.Values, make([]float32, len(p.Values())))
+		}
+		out = append(out, m)
 	}
-	if a.Beta1 == 0 {
-		a.Beta1 = 0.9
-	}
-	if a.Beta2 == 0 {
-		a.Beta2 = 0.999
-	}
-	if a.Eps == 0 {
-		a.Eps = 1e-8
-	}
-	return a
+	return out
 }
 
-// New returns Adam with moments of zero. Options out of range are errors.
-func (a Adam) New(params []nn.Param) (Stepper, error) {
-	a = a.withDefaults()
-	switch {
-	case !(a.LR > 0) || math.IsInf(a.LR, 0):
-		return nil, fmt.Errorf("lr is %v where a number above 0 is needed", a.LR)
-	case !(a.Beta1 > 0 && a.Beta1 < 1) || !(a.Beta2 > 0 && a.Beta2 < 1):
-		return nil, fmt.Errorf("beta1 and beta2 are %v and %v where numbers between 0 and 1 are needed", a.Beta1, a.Beta2)
-	case !(a.Eps > 0) || math.IsInf(a.Eps, 0):
-		return nil, fmt.Errorf("eps is %v where a number above 0 is needed", a.Eps)
+// ParseOptimizer returns the optimizer declared by a type and the JSON object
+// of its options, as [Optimizer.Params] prints them. An unknown option is an
+// error.
+func ParseOptimizer(typ string, params json.RawMessage) (o Optimizer, err error) {
+	switch typ {
+	case Adam{}.Type():
+		o, err = strictjson.Decode[Adam](params)
+	case AdamW{}.Type():
+		o, err = strictjson.Decode[AdamW](params)
+	case SGD{}.Type():
+		o, err = strictjson.Decode[SGD](params)
+	default:
+		return nil, unknown[Optimizer]("optimizer", typ, Adam{}, AdamW{}, SGD{})
 	}
-	s := &adam{Adam: a, params: params, pow1: 1, pow2: 1}
-	for _, p := range params {
-		n := len(p.Values())
-		s.first = append(s.first, make([]float32, n))
-		s.second = append(s.second, make([]float32, n))
+	if err != nil {
+		return nil, fmt.Errorf("optimizer %s: %w", typ, err)
 	}
-	return s, nil
+	return o, nil
 }
 
-type adam struct {
-	Adam
-	params        []nn.Param
-	first, second [][]float32 // the moments of each parameter
-	pow1, pow2    float64     // Beta1 and Beta2 to the power of steps done
+// unknown is the error of a type that is not there.
+func unknown[T interface{ Type() string }](what, typ string, known ...T) error {
+	var names []string
+	for _, k := range known {
+		names = append(names, k.Type())
+	}
+	slices.Sort(names)
+	return fmt.Errorf("unknown %s type %q (known: %s)", what, typ, strings.Join(names, ", "))
 }
 
-func (s *adam) Step() {
-	s.pow1 *= s.Beta1
-	s.pow2 *= s.Beta2
-	c := nn.AdamStep{
-		Keep1: float32(s.Beta1), Add1: float32(1 - s.Beta1),
-		Keep2: float32(s.Beta2), Add2: float32(1 - s.Beta2),
-		Rate: float32(s.LR / (1 - s.pow1)), Root: float32(math.Sqrt(1 - s.pow2)), Eps: float32(s.Eps),
+// checkRate holds a learning rate to its range.
+func checkRate(lr float64) error {
+	if !(lr > 0) || math.IsInf(lr, 0) {
+		return fmt.Errorf("lr is %v where a number above 0 is needed", lr)
 	}
-	for i, p := range s.params {
-		c.Apply(p.Values(), p.Grads(), s.first[i], s.second[i])
+	return nil
+}
+
+// checkDecay holds a weight decay to its range.
+func checkDecay(d float64) error {
+	if !(d >= 0) || math.IsInf(d, 0) {
+		return fmt.Errorf("weight_decay is %v where a number from 0 is needed", d)
 	}
+	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 func (a *app) runCommand() *cobra.Command {
 	var flags configFlags
+	var sweep sweepFlags
 	var noEncode bool
 	cmd := &cobra.Command{
 		Use:   "run CONFIG",
@@ -21,11 +22,18 @@ func (a *app) runCommand() *cobra.Command {
 		Long: help(`
 Brings the cache up to date, measures the embeddings as the encoders give them,
 trains the head on the cached embeddings, measures again and writes the output
-folder. What is in the cache is not encoded again.`,
+folder. What is in the cache is not encoded again.
+
+With --sweep it trains once for each combination of values, on one fill, into a
+folder each below the output folder, which gets the table as sweep.json.`,
 			exitConfig, exitWouldEncode, exitCorrupt, exitNoSpace, exitQuarantined),
-		Example: "  pipeline run config.yaml\n  pipeline run config.yaml --limit 1000 --set train.epochs=3 --json",
-		Args:    oneArg("a config file"),
+		Example: "  pipeline run config.yaml\n  pipeline run config.yaml --limit 1000 --set train.epochs=3 --json\n" +
+			"  pipeline run config.yaml --sweep train.optimizer.lr=1e-4,1e-3 --sweep 'head={type: empty},{type: skip_connection}'",
+		Args: oneArg("a config file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(sweep.specs) > 0 {
+				return a.sweep(cmd, args[0], flags, sweep, noEncode)
+			}
 			cfg, err := flags.load(cmd, args[0])
 			if err != nil {
 				return err
@@ -38,12 +46,14 @@ folder. What is in the cache is not encoded again.`,
 	flags.addSources(cmd)
 	flags.addSpace(cmd)
 	flags.addVerify(cmd)
+	sweep.add(cmd)
 	cmd.Flags().BoolVar(&noEncode, "no-encode", false, "fail with exit code 4 instead of encoding anything")
 	return cmd
 }
 
 func (a *app) trainCommand() *cobra.Command {
 	var flags configFlags
+	var sweep sweepFlags
 	cmd := &cobra.Command{
 		Use:   "train CONFIG",
 		Short: "Train the head from a cache that holds everything (run --no-encode)",
@@ -53,6 +63,9 @@ Does what run does, from a cache that must hold everything: nothing is encoded.`
 		Example: "  pipeline fill config.yaml && pipeline train config.yaml --set train.optimizer.lr=0.01",
 		Args:    oneArg("a config file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(sweep.specs) > 0 {
+				return a.sweep(cmd, args[0], flags, sweep, true)
+			}
 			cfg, err := flags.load(cmd, args[0])
 			if err != nil {
 				return err
@@ -65,6 +78,7 @@ Does what run does, from a cache that must hold everything: nothing is encoded.`
 	flags.addSources(cmd)
 	flags.addSpace(cmd)
 	flags.addVerify(cmd)
+	sweep.add(cmd)
 	return cmd
 }
 
