@@ -12,8 +12,7 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 )
 
-// The numbers of the fields and types of ONNX's messages that are written
-// here; onnx.proto of version 1.23 has them all.
+// The numbers that onnx.proto gives to fields and types.
 const (
 	modelIR, modelProducer, modelGraph, modelOpsets, modelMetadata = 1, 2, 7, 8, 14
 
@@ -39,7 +38,7 @@ type graph struct {
 	choices map[string][]string
 }
 
-// attribute is one of a node: an int64, float32 or string.
+// attribute is one of a node: an int64, float32 or []int64.
 type attribute struct {
 	name  string
 	value any

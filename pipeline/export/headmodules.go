@@ -398,7 +398,7 @@ func (w *dirWriter) copyFile(from, name string) {
 			return err
 		}
 		defer f.Close()
-		_, err = io.Copy(to, f)
+		_, err = io.Copy(to, cancelled{w.ctx, f})
 		return err
 	})
 }

@@ -2,6 +2,7 @@ package export
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -117,7 +118,7 @@ func placeHead(h head.Head, path string, force bool, size int64, fill func(io.Wr
 //
 // The graph needs opset 13 or later. Weights that lie in files beside it stay
 // there, so that path must be in their folder.
-func JoinedONNX(h head.Head, enc onnx.Output, path string, force bool) (*HeadResult, error) {
+func JoinedONNX(ctx context.Context, h head.Head, enc onnx.Output, path string, force bool) (*HeadResult, error) {
 	if enc.Dim != h.In() {
 		return nil, fmt.Errorf("%w: the encoder gives %d values, the head takes %d", ErrOptions, enc.Dim, h.In())
 	}
@@ -155,7 +156,7 @@ func JoinedONNX(h head.Head, enc onnx.Output, path string, force bool) (*HeadRes
 	}
 	g.node("Identity", output, []string{y}, nil)
 	added := protowire.AppendBytes(g.body, graphOutput, valueInfo(output, typeFloat, enc.Symbol, enc.Shape[0], int64(h.Out())))
-	return placeHead(h, path, force, j.size+int64(len(added)), func(w io.Writer) error { return j.write(w, added) })
+	return placeHead(h, path, force, j.size+int64(len(added)), func(w io.Writer) error { return j.write(ctx, w, added) })
 }
 
 // mayJoin holds the result of a join to the place of what it refers to.
@@ -231,6 +232,19 @@ func (g *graph) poolTokens(x string, enc onnx.Output) string {
 func (g *graph) normalize(x string) string {
 	length := g.op("Max", []string{g.reduce("ReduceL2", x, true, 1), g.number(leastLength)})
 	return g.op("Div", []string{x, length})
+}
+
+// cancelled is a reader that ends with ctx.
+type cancelled struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c cancelled) Read(b []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(b)
 }
 
 // joiner reads an ONNX file and copies it with more in its graph.
@@ -350,9 +364,9 @@ func (j *joiner) free(prefix string) string {
 
 // write copies the file with what is added to its graph, and without the
 // graph's outputs.
-func (j *joiner) write(w io.Writer, added []byte) error {
+func (j *joiner) write(ctx context.Context, w io.Writer, added []byte) error {
 	section := func(from, to int64) error {
-		n, err := io.Copy(w, io.NewSectionReader(j.r, from, to-from))
+		n, err := io.Copy(w, cancelled{ctx, io.NewSectionReader(j.r, from, to-from)})
 		if err == nil && n != to-from {
 			err = io.ErrUnexpectedEOF
 		}

@@ -17,6 +17,7 @@ import (
 	"gorgonia.org/tensor"
 
 	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/encode/bert"
 	"github.com/permafrost-ml/permafrost/encode/onnx"
 	"github.com/permafrost-ml/permafrost/internal/protowire"
 	"github.com/permafrost-ml/permafrost/pipeline/export"
@@ -227,7 +228,7 @@ func TestJoinedONNX(t *testing.T) {
 	base := filepath.Join(onnxModels, "tiny", "model.onnx")
 	h := trained(t, head.SkipConnection{}, 16)
 	file := filepath.Join(t.TempDir(), "joined.onnx")
-	if _, err := export.JoinedONNX(h, encoderOf(base, 16), file, false); err != nil {
+	if _, err := export.JoinedONNX(t.Context(), h, encoderOf(base, 16), file, false); err != nil {
 		t.Fatal(err)
 	}
 	of, g := readONNX(t, base), readONNX(t, file)
@@ -242,7 +243,7 @@ func TestJoinedONNX(t *testing.T) {
 	twice := filepath.Join(t.TempDir(), "twice.onnx")
 	enc := encoderOf(file, 16)
 	enc.Name = "embedding"
-	if _, err := export.JoinedONNX(h, enc, twice, false); err != nil {
+	if _, err := export.JoinedONNX(t.Context(), h, enc, twice, false); err != nil {
 		t.Fatal(err)
 	}
 	g = readONNX(t, twice)
@@ -262,7 +263,7 @@ func TestJoinedONNXOfOpset18(t *testing.T) {
 	}
 	enc := encoderOf(changed(t, base, 18, nil), 6)
 	enc.Name = "embedding"
-	if _, err := export.JoinedONNX(behind, enc, file, false); err != nil {
+	if _, err := export.JoinedONNX(t.Context(), behind, enc, file, false); err != nil {
 		t.Fatal(err)
 	}
 	x := []float32{1, 2, 3, -4, 5, 0.5, 0, 0, 1, 0, 0, 0}
@@ -332,7 +333,7 @@ func TestJoinedONNXRefuses(t *testing.T) {
 		if to == "" {
 			to = filepath.Join(t.TempDir(), "out.onnx")
 		}
-		if _, err := export.JoinedONNX(c.h, c.enc, to, true); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := export.JoinedONNX(t.Context(), c.h, c.enc, to, true); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 		if _, err := os.Stat(to); c.to == "" && err == nil {
@@ -341,10 +342,39 @@ func TestJoinedONNXRefuses(t *testing.T) {
 	}
 }
 
+// TestCancelledHeadExports leave nothing behind.
+func TestCancelledHeadExports(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	dir := t.TempDir()
+	base := encoderOf(filepath.Join(onnxModels, "tiny", "model.onnx"), 16)
+	plain := bert.Options{Dir: filepath.Join(bertModels, "bert")}
+	spec, err := plain.Model().Spec(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := errors.New("stop")
+	cancel(stop)
+	if _, err := export.JoinedONNX(ctx, trained(t, head.Gated{}, 16), base, filepath.Join(dir, "x.onnx"), false); !errors.Is(err, stop) {
+		t.Errorf("JoinedONNX: %v", err)
+	}
+	if _, err := export.SentenceTransformers(ctx, trained(t, head.Gated{}, spec.Dim), plain, filepath.Join(dir, "x"), false); !errors.Is(err, stop) && !errors.Is(err, context.Canceled) {
+		t.Errorf("SentenceTransformers: %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("left are %v, %v", entries, err)
+	}
+	if _, err := onnx.OutputOf(t.Context(), plain.Model()); err == nil {
+		t.Error("an encoder of another engine has a graph")
+	}
+}
+
 // useLibrary makes the engine onnx use ONNX Runtime, if it is found.
 func useLibrary(t *testing.T, m encode.Model) {
 	t.Helper()
 	_, err := m.Spec(t.Context())
+	if errors.Is(err, onnx.ErrNoCgo) {
+		t.Skip(err)
+	}
 	if !errors.Is(err, onnx.ErrNoLibrary) {
 		return
 	}
@@ -426,7 +456,7 @@ func joinedRuns(t *testing.T, o onnx.Options, batch []encode.Input) {
 	if len(graph.Files) > 0 { // beside the weights, which is where it must be
 		graph.File = filepath.Join(dir, "model.onnx")
 	}
-	if _, err := export.JoinedONNX(h, graph, file, false); err != nil {
+	if _, err := export.JoinedONNX(t.Context(), h, graph, file, false); err != nil {
 		t.Fatal(err)
 	}
 	tolerance := 1e-5

@@ -208,8 +208,12 @@ func masked(x []float64, mask []float32) []float64 {
 // withDropout is every head that has the option dropout.
 func withDropout(p float64) []Config {
 	return []Config{
-		Empty{Dropout: p}, Gated{Dropout: p}, LayerNorm{Dropout: p}, SkipConnection{Dropout: p},
-		StackedProjection{OutputSizes: []int{4, 3}, Dropout: p}, Widening{Dropout: p},
+		Empty{Dropout: p},
+		Gated{Dropout: p},
+		LayerNorm{Dropout: p},
+		SkipConnection{Dropout: p},
+		StackedProjection{OutputSizes: []int{4, 3}, Dropout: p},
+		Widening{Dropout: p},
 		SoftmaxEmbeddings{Groups: 2, GroupSize: 3, Dropout: p},
 	}
 }
@@ -313,8 +317,13 @@ func TestDropoutKeepsTheMean(t *testing.T) {
 func TestFirstWeights(t *testing.T) {
 	const dim = 64
 	for _, c := range []Config{
-		Gated{}, LayerNorm{}, SkipConnection{Layers: 2}, StackedProjection{OutputSizes: []int{100, 70}}, Widening{},
-		SoftmaxEmbeddings{Groups: 10, GroupSize: 9}, Sequential{Heads: []Config{Widening{}, SkipConnection{}}},
+		Gated{},
+		LayerNorm{},
+		SkipConnection{Layers: 2},
+		StackedProjection{OutputSizes: []int{100, 70}},
+		Widening{},
+		SoftmaxEmbeddings{Groups: 10, GroupSize: 9},
+		Sequential{Heads: []Config{Widening{}, SkipConnection{}}},
 		Switch{Options: map[string]Config{"a": Widening{}, "b": Gated{}}},
 	} {
 		h, err := c.New(dim, newRand(3))

@@ -64,6 +64,7 @@ nothing. QDRANT_API_KEY is the server's key.
                          the head as Dense (and LayerNorm) modules behind it. The
                          encoder's directory must still be the one of the training;
                          for one of another engine than bert --base names it.
+Texts go in as the encoder reads them: a template of the config is not in it.
 
 The result takes its name when it is whole. --force replaces what is there, but
 never a folder that no export has made. Only a jsonl or arrow that goes to the

@@ -106,7 +106,7 @@ func writeHead(ctx context.Context, t *pipeline.Trained, flags exportFlags) (*ex
 		if err != nil {
 			return nil, err
 		}
-		return export.JoinedONNX(t.Head, graph, flags.output, flags.force)
+		return export.JoinedONNX(ctx, t.Head, graph, flags.output, flags.force)
 	}
 	base, err := baseOf(ctx, e, flags.base)
 	if err != nil {
