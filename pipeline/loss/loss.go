@@ -80,7 +80,8 @@ func (b *Batch) Rows() int {
 
 // Result is the loss of a batch.
 type Result struct {
-	// Value is the mean over the batch's samples.
+	// Value is the loss, for most the mean over the batch's samples: see the
+	// configs.
 	Value float64
 	// DA and DB are Value's gradients by A and B, of their shapes; DB is nil
 	// for groups, both where no gradient was asked for. They belong to the
@@ -103,16 +104,42 @@ type Loss interface {
 // ErrType is returned by [Parse] for an unknown type.
 var ErrType = errors.New("unknown loss type")
 
-// configs are the losses of this package.
-func configs() []Config { return []Config{MultipleNegativesRanking{}, Softmax{}} }
+// entry is a loss that [Parse] knows.
+type entry struct {
+	config Config // the zero one
+	parse  func(params json.RawMessage) (Config, error)
+	nests  bool // it is of the kind of the losses in it
+}
+
+// entries are the losses of this package.
+func entries() []entry {
+	return []entry{
+		entryOf[ArcFace](), entryOf[Center](), entryOf[Circle](), entryOf[Contrastive](), entryOf[CosFace](),
+		entryOf[CoSENT](), entryOf[FastAP](), entryOf[InfoNCE](), nesting(entryOf[Matryoshka]()),
+		entryOf[MultipleNegativesRanking](), entryOf[OnlineContrastive](), entryOf[Softmax](),
+		nesting(entryOf[Sum]()), entryOf[Triplet](),
+	}
+}
+
+func entryOf[C Config]() entry {
+	var zero C
+	return entry{config: zero, parse: func(params json.RawMessage) (Config, error) {
+		return strictjson.Decode[C](params)
+	}}
+}
+
+func nesting(e entry) entry {
+	e.nests = true
+	return e
+}
 
 // Types are the types that [Parse] knows for samples of the given kinds (of
 // any without arguments), sorted.
 func Types(kinds ...Kind) []string {
 	var names []string
-	for _, c := range configs() {
-		if len(kinds) == 0 || slices.Contains(kinds, c.Kind()) {
-			names = append(names, c.Type())
+	for _, e := range entries() {
+		if len(kinds) == 0 || e.nests || slices.Contains(kinds, e.config.Kind()) {
+			names = append(names, e.config.Type())
 		}
 	}
 	slices.Sort(names)
@@ -123,20 +150,17 @@ func Types(kinds ...Kind) []string {
 // options, as [Config.Params] prints them; empty params are all defaults. An
 // unknown option is an error.
 func Parse(typ string, params json.RawMessage) (Config, error) {
-	var c Config
-	var err error
-	switch typ {
-	case MultipleNegativesRanking{}.Type():
-		c, err = strictjson.Decode[MultipleNegativesRanking](params)
-	case Softmax{}.Type():
-		c, err = strictjson.Decode[Softmax](params)
-	default:
-		return nil, fmt.Errorf("%w %q (known: %s)", ErrType, typ, strings.Join(Types(), ", "))
+	for _, e := range entries() {
+		if e.config.Type() != typ {
+			continue
+		}
+		c, err := e.parse(params)
+		if err != nil {
+			return nil, fmt.Errorf("loss %s: %w", typ, err)
+		}
+		return c, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("loss %s: %w", typ, err)
-	}
-	return c, nil
+	return nil, fmt.Errorf("%w %q (known: %s)", ErrType, typ, strings.Join(Types(), ", "))
 }
 
 // lengths checks that every column that is there has a value for each row.
