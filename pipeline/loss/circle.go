@@ -26,7 +26,7 @@ type Circle struct {
 	// Margin is m, above 0. Default: 0.25.
 	Margin float64 `json:"margin"`
 	// Scale is γ, above 0. Default: 256.
-	Scale float64 `json:"scale"`
+	Scale float64 `json:"scale_factor"`
 	// Distance gives s, which is to be 1 for equal objects. Default:
 	// [Cosine].
 	Distance Distance `json:"distance"`
@@ -46,10 +46,10 @@ func (Circle) Type() string { return "circle" }
 // Kind is [Groups].
 func (Circle) Kind() Kind { return Groups }
 
-// Params are margin, scale, distance, xbm and variant.
+// Params are margin, scale_factor, distance, xbm and variant.
 func (c Circle) Params() map[string]any {
 	d := c.filled()
-	return map[string]any{"margin": d.Margin, "scale": d.Scale, "distance": d.Distance, "xbm": d.XBM.params(), "variant": d.Variant}
+	return map[string]any{"margin": d.Margin, "scale_factor": d.Scale, "distance": d.Distance, "xbm": d.XBM.params(), "variant": d.Variant}
 }
 
 func (c Circle) filled() Circle {
@@ -61,7 +61,7 @@ func (c Circle) filled() Circle {
 func (c Circle) New(dim, _ int, _ *rand.Rand) (Loss, error) {
 	c = c.filled()
 	own, err := quaterion(c.Variant)
-	if err := errors.Join(err, above0("margin", c.Margin), above0("scale", c.Scale), c.Distance.check(), noMemory(own, c.XBM)); err != nil {
+	if err := errors.Join(err, above0("margin", c.Margin), above0("scale_factor", c.Scale), c.Distance.check(), noMemory(own, c.XBM)); err != nil {
 		return nil, err
 	}
 	r := &circle{margin: c.Margin, scale: c.Scale, own: own}

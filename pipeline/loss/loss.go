@@ -34,8 +34,8 @@ func (k Kind) String() string {
 	return "pairs"
 }
 
-// Config declares a loss. Its zero value is valid, and every option's zero
-// value is its default.
+// Config declares a loss. Its zero value is valid (but for [Sum], which needs
+// losses), and every option's zero value is its default.
 type Config interface {
 	// Type is the loss's name in configuration files.
 	Type() string

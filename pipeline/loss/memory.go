@@ -172,17 +172,8 @@ func wide(v []int32) []int64 {
 
 // setState takes state back; a nil memory has none.
 func (m *memory) setState(state []State) error {
-	want := m.state()
-	if len(state) != len(want) {
-		return fmt.Errorf("a state of %d arrays where %d are needed", len(state), len(want))
-	}
-	for i, s := range state {
-		if s.Name != want[i].Name {
-			return fmt.Errorf("state %d is %q where %q is needed", i, s.Name, want[i].Name)
-		}
-	}
-	if m == nil {
-		return nil
+	if err := named(state, m.state()); err != nil || m == nil {
+		return err
 	}
 	counters, labels, sides := state[0].Ints, state[1].Ints, state[2:]
 	rows := len(sides[0].Floats) / m.dim

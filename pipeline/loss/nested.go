@@ -91,13 +91,8 @@ func (l *part) state() []State {
 
 func (p parts) SetState(state []State) error {
 	old := p.State()
-	if len(state) != len(old) {
-		return fmt.Errorf("a state of %d arrays where %d are needed", len(state), len(old))
-	}
-	for i, s := range state {
-		if s.Name != old[i].Name {
-			return fmt.Errorf("state %d is %q where %q is needed", i, s.Name, old[i].Name)
-		}
+	if err := named(state, old); err != nil {
+		return err
 	}
 	if err := p.set(state); err != nil {
 		return errors.Join(err, p.set(old))

@@ -29,8 +29,15 @@ func (t *triplets) term(diff float64) (value, slope float64) {
 	return 0, 0
 }
 
-// mean is the mean of the rows' triplets with the factor of its gradient.
-func (t *triplets) mean() (value, factor float64) {
+// anchors is the mean of the triplets that fn adds to those of row i, with the
+// factor of its gradient. l.keys are the row's sorted positives.
+func (t *triplets) anchors(m nn.Mat, r *relation, fn func(i int, row []float32, l *lane, negatives int)) (value, factor float64) {
+	t.sums, t.counts = fit(t.sums, m.Rows), fit(t.counts, m.Rows)
+	t.each(m.Rows, 8*m.Cols, func(i int, l *lane) {
+		row := m.Row(i)
+		t.sums[i], t.counts[i] = 0, 0
+		fn(i, row, l, positives(l, row, r, i))
+	})
 	var sum float64
 	n := 0
 	for i, s := range t.sums {
@@ -114,11 +121,7 @@ func positives(l *lane, row []float32, r *relation, i int) (negatives int) {
 type allTriplets struct{ *triplets }
 
 func (t allTriplets) apply(m nn.Mat, r *relation, grad bool) (value, factor float64) {
-	t.sums, t.counts = fit(t.sums, m.Rows), fit(t.counts, m.Rows)
-	t.each(m.Rows, 8*m.Cols, func(i int, l *lane) {
-		row := m.Row(i)
-		negatives := positives(l, row, r, i)
-		t.sums[i], t.counts[i] = 0, 0
+	return t.anchors(m, r, func(i int, row []float32, l *lane, negatives int) {
 		switch {
 		case negatives == 0 || len(l.keys) == 0:
 			if grad {
@@ -130,7 +133,6 @@ func (t allTriplets) apply(m nn.Mat, r *relation, grad bool) (value, factor floa
 			t.hingeRow(l, row, r, i, grad)
 		}
 	})
-	return t.mean()
 }
 
 // hingeRow adds up a row's triplets without a step for each: for a negative,
@@ -230,11 +232,7 @@ func (t allTriplets) softRow(l *lane, row []float32, r *relation, i int, grad bo
 type semiHardTriplets struct{ *triplets }
 
 func (t semiHardTriplets) apply(m nn.Mat, r *relation, grad bool) (value, factor float64) {
-	t.sums, t.counts = fit(t.sums, m.Rows), fit(t.counts, m.Rows)
-	t.each(m.Rows, 8*m.Cols, func(i int, l *lane) {
-		row := m.Row(i)
-		negatives := positives(l, row, r, i)
-		t.sums[i], t.counts[i] = 0, 0
+	return t.anchors(m, r, func(i int, row []float32, l *lane, negatives int) {
 		if negatives > 0 {
 			t.choose(l, row, r, i)
 		}
@@ -255,7 +253,6 @@ func (t semiHardTriplets) apply(m nn.Mat, r *relation, grad bool) (value, factor
 			}
 		}
 	})
-	return t.mean()
 }
 
 // choose finds the negative of each of the sorted positives of a row with

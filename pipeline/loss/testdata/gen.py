@@ -190,7 +190,7 @@ def online_contrastive(g, margin=0.5, distance="cosine", mining="hard", variant=
     return 0.5 * mean(near) + 0.5 * mean(far)
 
 
-def circle(g, margin=0.25, scale=256, distance="cosine", variant="", **_):
+def circle(g, margin=0.25, scale_factor=256, distance="cosine", variant="", **_):
     own = variant != ""
     s = similarity_matrix(distance, g.x, g.y, own)
     p, n = g.relation(own)
@@ -199,8 +199,8 @@ def circle(g, margin=0.25, scale=256, distance="cosine", variant="", **_):
         near, far = torch.stack(near), torch.stack(far)
         an = (far - margin if own else far + margin).detach().clamp(min=0)
         ap = (1 + margin + near if own else 1 + margin - near).detach().clamp(min=0)
-        return F.softplus(torch.logsumexp(an * scale * (far - margin), 0) +
-                          torch.logsumexp(-ap * scale * (near - (1 - margin)), 0))
+        return F.softplus(torch.logsumexp(an * scale_factor * (far - margin), 0) +
+                          torch.logsumexp(-ap * scale_factor * (near - (1 - margin)), 0))
 
     rows = range(len(s))
     if own:
@@ -493,13 +493,13 @@ for d in ALL:
             case("ids", "online_contrastive", dict(distance=d, mining=mining, margin=2), batches["ids"])
         case("random", "online_contrastive", dict(OWN, distance=d, mining=mining, margin=2), batches["ids"])
     scale = 0.5 if d == "dot_product" else 16
-    case("random", "circle", dict(distance=d, scale=scale, margin=0.4), batches["random"])
-    case("random", "circle", dict(OWN, distance=d, scale=scale), batches["ids"])
+    case("random", "circle", dict(distance=d, scale_factor=scale, margin=0.4), batches["random"])
+    case("random", "circle", dict(OWN, distance=d, scale_factor=scale), batches["ids"])
     for mining in ("hard", "all", "semi_hard"):
         case("close", "triplet", dict(distance=d, mining=mining, margin=0.05), dict(a=CLOSE, labels=MIXED)) if d == "euclidean" else None
 case("random", "circle", dict(), batches["random"])
 case("random", "circle", dict(OWN), batches["random"])
-case("ids", "circle", dict(scale=32), batches["ids"])
+case("ids", "circle", dict(scale_factor=32), batches["ids"])
 for bins in (10, 1, 7):
     case("random", "fast_ap", dict(num_bins=bins), batches["random"])
 case("ids", "fast_ap", dict(), batches["ids"])
@@ -514,8 +514,8 @@ for name, b in edges.items():
     for mining in ("hard", "all"):
         case(name, "online_contrastive", dict(mining=mining, distance="manhattan", margin=3), b)
         case(name, "online_contrastive", dict(OWN, mining=mining), b)
-    case(name, "circle", dict(scale=20), b)
-    case(name, "circle", dict(OWN, scale=20), b)
+    case(name, "circle", dict(scale_factor=20), b)
+    case(name, "circle", dict(OWN, scale_factor=20), b)
     case(name, "fast_ap", dict(), b)
 
 xbm = dict(size=8, weight=0.7)
@@ -530,7 +530,7 @@ case("a memory before its start", "triplet", dict(xbm=dict(start=3)), first, sec
 case("a memory after its start", "triplet", dict(xbm=dict(start=1)), first, second, third)
 case("a memory smaller than a batch", "online_contrastive", dict(xbm=dict(size=3), margin=1), first, second, third)
 case("memory", "online_contrastive", dict(mining="all", distance="manhattan", margin=4, xbm=xbm), *known)
-case("memory", "circle", dict(scale=16, xbm=xbm), *known)
+case("memory", "circle", dict(scale_factor=16, xbm=xbm), *known)
 
 for t in (0.05, 1.0):
     case("random", "softmax", dict(temperature=t), batches["random"], weights=dict(kernel=KERNEL))
