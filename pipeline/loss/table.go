@@ -55,16 +55,14 @@ func (t *table) compareSelf(x nn.Mat) {
 
 func (t *table) prepare() {
 	t.px, t.py = t.x, t.y
-	switch t.distance {
-	case Cosine:
-		t.px, t.invx = t.bx.Mat(t.x.Rows, t.x.Cols), fit(t.invx, t.x.Rows)
-		nn.Normalize(t.px, t.x, t.invx)
-		if t.py = t.px; !t.self {
-			t.py, t.invy = t.by.Mat(t.y.Rows, t.y.Cols), fit(t.invy, t.y.Rows)
-			nn.Normalize(t.py, t.y, t.invy)
-		}
-	case Euclidean:
-		t.centre()
+	if t.distance != Cosine {
+		return
+	}
+	t.px, t.invx = t.bx.Mat(t.x.Rows, t.x.Cols), fit(t.invx, t.x.Rows)
+	nn.Normalize(t.px, t.x, t.invx)
+	if t.py = t.px; !t.self {
+		t.py, t.invy = t.by.Mat(t.y.Rows, t.y.Cols), fit(t.invy, t.y.Rows)
+		nn.Normalize(t.py, t.y, t.invy)
 	}
 }
 
@@ -137,6 +135,7 @@ func (t *table) fill() nn.Mat {
 		}
 		return m
 	case Euclidean:
+		t.centre()
 		nn.Gemm(nn.AsIs, nn.Transposed, -2, t.px, t.py, 0, m)
 		nn.Parallel(m.Rows, 4*m.Cols, func(lo, hi int) {
 			for i := lo; i < hi; i++ {
