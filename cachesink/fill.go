@@ -292,7 +292,7 @@ func (f *Fill) add(ctx context.Context, u Use) error {
 	if e.memo, err = newMemo(ctx, f, e); stored == nil || err != nil {
 		return err
 	}
-	if e.base, err = loadIDs(ctx, f, stored, &e.table); err != nil {
+	if e.base, err = loadIDs(ctx, f.c.st, stored, &e.table); err != nil {
 		return f.c.moved(ctx, err)
 	}
 	e.next = e.base
