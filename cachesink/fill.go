@@ -165,7 +165,9 @@ type encoderFill struct {
 
 	recalled atomic.Int64 // embeddings from the memo that are on their way
 
-	largest int64 // bytes of a shard to write; guarded by Fill.mu
+	largest int64 // bytes that a shard takes while it is made; guarded by Fill.mu
+
+	inputs, mostInputs int64 // bytes of those of a shard: the one being put together, the largest
 
 	mu    sync.Mutex
 	plans []*shardPlan // all new shards, in order

@@ -235,6 +235,12 @@ func (ix *indexer) take(ctx context.Context, rec arrow.Record, emit func(int, *s
 				continue
 			}
 			u.e.next++
+			if from < 0 {
+				u.e.inputs += 4 + int64(rec.Column(u.input).(*array.Binary).ValueLen(r))
+			}
+			if (u.e.next-u.e.base)%int64(ix.f.opts.ShardObjects) == 0 {
+				u.e.mostInputs, u.e.inputs = max(u.e.mostInputs, u.e.inputs), 0
+			}
 			if ix.f.opts.DryRun {
 				continue
 			}
