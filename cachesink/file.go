@@ -146,11 +146,18 @@ type ipcFile struct {
 	mem *lender
 }
 
+// ipcSource is a file whose bytes were checked.
+type ipcSource interface {
+	io.ReadSeeker
+	io.ReaderAt
+	Size() int64
+}
+
 // openIPC starts reading an Arrow IPC file. Arrow's reader panics on some
 // malformed files; that ends here as an error, as it does in recordAt. On
 // others it ends the process: the footer, where a type may contain itself, is
 // read by package arrowipc first.
-func openIPC(r *checkedReader, mem memory.Allocator) (f *ipcFile, err error) {
+func openIPC(r ipcSource, mem memory.Allocator) (f *ipcFile, err error) {
 	l := &lender{Allocator: mem}
 	l.watch()
 	defer l.malformed(&err)

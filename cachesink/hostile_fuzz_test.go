@@ -138,6 +138,12 @@ func FuzzShard(f *testing.F) {
 			}
 			return nil
 		})
+		bounds(t, len(b), func(memory.Allocator) error {
+			var ids idTable
+			defer ids.close()
+			_, err := loadIDs(t.Context(), mem, &m.Encoders[0], &ids)
+			return err
+		})
 		if d != Float32 {
 			return
 		}

@@ -67,8 +67,12 @@ func (r *recycler) Free(b []byte) {
 	}
 }
 
-// close frees what is kept; what is freed later is not kept any more.
+// close frees what is kept; what is freed later is not kept any more. Nil may
+// be closed.
 func (r *recycler) close() {
+	if r == nil {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true

@@ -143,8 +143,9 @@ type Config[Row any] struct {
 	// file that did not change since. Default: false.
 	VerifyAlways bool
 	// IgnoreSpace starts a fill even if the storage says that it has too
-	// little room for it. Default: false; where less than 16 GiB are free, a
-	// fill then reads the rows once more before, to count what it will write.
+	// little room for it. Default: false; unless there is room for all that
+	// files of such a size can hold, a fill then reads the rows once more
+	// before, to count what it will write.
 	IgnoreSpace bool
 	// OnError says what becomes of bad rows. Default: source.Fail.
 	OnError source.OnError
