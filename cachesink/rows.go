@@ -53,15 +53,25 @@ type splitColumns struct {
 	ids   []int // in the same order
 }
 
-// columns finds the columns of a split file, those of keys and ids for the
-// encoders that are wanted.
-func (s *Split) columns(schema *arrow.Schema, want func(encoder string) bool) (c splitColumns, err error) {
+// made are the columns of a split file that the cache makes.
+func (s *Split) made() map[string]bool {
 	made := map[string]bool{ColumnRow: true}
 	for _, e := range s.Encoders {
 		for _, side := range s.Kind.Sides() {
 			for _, role := range []string{RoleKey, RoleID, RolePos} {
 				made[EncoderColumn(e.Name, side, role)] = true
 			}
+		}
+	}
+	return made
+}
+
+// columns finds the columns of a split file, those of keys and ids for the
+// encoders that are wanted.
+func (s *Split) columns(schema *arrow.Schema, want func(encoder string) bool) (c splitColumns, err error) {
+	made := s.made()
+	for _, e := range s.Encoders {
+		for _, side := range s.Kind.Sides() {
 			if !want(e.Name) {
 				continue
 			}
