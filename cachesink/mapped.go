@@ -56,7 +56,7 @@ func (c *Cache) mapFile(ctx context.Context, f File, o *Tables) (*mappedFile, er
 		return nil, err
 	}
 	get := st.Map
-	if o.Copy {
+	if o.Access == AccessCopy {
 		get = st.Load
 	}
 	m, err := get(ctx, f.Name)
@@ -78,7 +78,7 @@ func (c *Cache) mapFile(ctx context.Context, f File, o *Tables) (*mappedFile, er
 	mf := &mappedFile{name: f.Name, m: m, own: !m.Mapped(), sums: sums, held: make([]atomic.Uint64, (blocks+63)/64)}
 	mf.left.Store(int64(blocks))
 	mf.refs.Store(1)
-	if !o.Copy {
+	if o.Access != AccessCopy {
 		mf.note = o.notes().of(m, f)
 		return mf, nil
 	}
@@ -270,7 +270,7 @@ func mapBatch(f *mappedFile, schema *arrow.Schema, p arrowipc.Placed, e *Encoder
 		return ch, err
 	}
 	ch.file, ch.width, ch.scalesAt = f, e.Dim*int(width), scales
-	ch.idsAt, ch.valuesAt = int(p.Buffers[1].At), int(p.Buffers[4].At)
+	ch.idsAt, ch.valuesAt, ch.sound = int(p.Buffers[1].At), int(p.Buffers[4].At), &atomic.Bool{}
 	return ch, nil
 }
 
@@ -314,9 +314,19 @@ func sameType(f *arrowipc.Field, want arrow.DataType) bool {
 	return false
 }
 
+// holds says whether all blocks of the bytes in [from, to) were checked.
+func (f *mappedFile) holds(from, to int) bool {
+	for k := from / sumBlock; k*sumBlock < to; k++ {
+		if f.held[k/64].Load()&(1<<(k%64)) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // hold checks the blocks of some rows, where they are mapped.
 func (c *chunk) hold(row, n int) error {
-	if c.file == nil || c.file.left.Load() == 0 {
+	if c.file == nil || c.sound.Load() {
 		return nil
 	}
 	if c.scalesAt > 0 {
@@ -324,7 +334,13 @@ func (c *chunk) hold(row, n int) error {
 			return err
 		}
 	}
-	return c.file.hold(c.valuesAt+row*c.width, c.valuesAt+(row+n)*c.width)
+	if err := c.file.hold(c.valuesAt+row*c.width, c.valuesAt+(row+n)*c.width); err != nil {
+		return err
+	}
+	if c.file.holds(c.valuesAt, c.valuesAt+c.rows*c.width) && (c.scalesAt == 0 || c.file.holds(c.scalesAt, c.scalesAt+4*c.rows)) {
+		c.sound.Store(true)
+	}
+	return nil
 }
 
 // guarded runs fn, in which a page of a mapped file may be gone: the process

@@ -41,7 +41,7 @@ func TestMapped(t *testing.T) {
 			dir := t.TempDir()
 			mustRun(t, mappedFill(d), quickDir(dir))
 			r := openedIn(t, Dir(dir), &Tables{})
-			read := openedIn(t, Dir(dir), &Tables{Copy: true})
+			read := openedIn(t, Dir(dir), &Tables{Access: AccessCopy})
 			files := r.tables["e"].guard
 			if len(files) != 3 || len(r.watch.files) != 4 || len(read.watch.files) != 0 {
 				t.Fatalf("%d, %d and %d of 3 shards and a split file are mapped", len(files), len(r.watch.files), len(read.watch.files))
@@ -211,7 +211,7 @@ func TestMappedConcurrently(t *testing.T) {
 	dir := t.TempDir()
 	mustRun(t, mappedFill(Float16), quickDir(dir))
 	r := openedIn(t, Dir(dir), &Tables{})
-	want := gathered(t, openedIn(t, Dir(dir), &Tables{Copy: true}), shuffledRows(1000))
+	want := gathered(t, openedIn(t, Dir(dir), &Tables{Access: AccessCopy}), shuffledRows(1000))
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -339,5 +339,46 @@ func TestVerifiedIsRemembered(t *testing.T) {
 		if strings.Contains(e.Name(), "verified") {
 			t.Errorf("%s is in the cache directory", e.Name())
 		}
+	}
+}
+
+// TestCopyNeedsNoFiles: what is copied is served, lent and gathered, whatever
+// becomes of the files.
+func TestCopyNeedsNoFiles(t *testing.T) {
+	dir := t.TempDir()
+	c, _ := mustRun(t, mappedFill(Float32), quickDir(dir))
+	want := slices.Clone(gathered(t, openedIn(t, Dir(dir), &Tables{}), upTo(1200)))
+	r := openedIn(t, Dir(dir), &Tables{Access: AccessCopy})
+	for _, name := range c.Manifest().Files() {
+		if err := os.Truncate(filepath.Join(dir, name), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.watch.looked.Store(0)
+	for _, rows := range [][]int64{upTo(100), shuffledRows(1200)} {
+		got := gathered(t, r, rows)
+		for i, row := range rows {
+			if !slices.Equal(got[150*i:150*(i+1)], want[150*row:150*(row+1)]) {
+				t.Fatalf("row %d is another", row)
+			}
+		}
+	}
+}
+
+// TestCopyChecks: a copy of damaged files is refused when it is made.
+func TestCopyChecks(t *testing.T) {
+	for i := range 4 { // three shards and a file of the split
+		dir := t.TempDir()
+		c, _ := mustRun(t, mappedFill(Float32), quickDir(dir))
+		name := c.Manifest().Files()[i]
+		flipByte(t, dir, name)
+		cache, err := Open(t.Context(), Dir(dir), checked(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tables := &Tables{Access: AccessCopy}
+		_, err = cache.Read(t.Context(), &cache.Manifest().Splits[0], tables)
+		wantErr(t, err, ErrCorrupt, name)
+		tables.Release()
 	}
 }

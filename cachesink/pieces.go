@@ -44,6 +44,9 @@ func (s *spans) step(i int, row int64) int {
 
 // find returns the run of a row that lies in one.
 func (s *spans) find(row int64) int {
+	if len(s.firsts) == 1 {
+		return 0
+	}
 	return s.step(int(s.near[row>>s.shift]), row)
 }
 

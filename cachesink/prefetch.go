@@ -19,7 +19,7 @@ const (
 var missing struct {
 	gathers atomic.Int64 // so far
 	until   atomic.Int64 // the gather up to which pages are fetched
-	faults  atomic.Int64 // that waited for the disk, so far
+	faults  atomic.Int64 // that waited for the disk, so far, and 1; 0 at first
 }
 
 // evicted says that mapped pages may have to come from the disk: some had to,
@@ -27,8 +27,8 @@ var missing struct {
 func evicted() bool {
 	n := missing.gathers.Add(1)
 	if n%faultsEvery == 0 {
-		now := majorFaults()
-		if before := missing.faults.Swap(now); before != now {
+		now := 1 + majorFaults()
+		if before := missing.faults.Swap(now); before != now && before != 0 {
 			missing.until.Store(n + faultsKept)
 		}
 	}

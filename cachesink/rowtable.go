@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -70,6 +71,7 @@ func (b rowBatch) batchRows() int64 { return int64(b.rows) }
 type cells struct {
 	valid           []byte // nil without nulls
 	offsets, values []byte
+	steps           *steps // of whole numbers
 }
 
 // openRows opens files. Those that are mapped are checked as they are touched,
@@ -180,6 +182,7 @@ func (t *rowTable) placeBatch(f *mappedFile, p *arrowipc.Placed) (rowBatch, erro
 	}
 	for i := range t.kinds {
 		k, c := &t.kinds[i], &b.cols[i]
+		c.steps = k.steps()
 		n := 2
 		if k.width < 0 {
 			n = 3
@@ -225,6 +228,7 @@ func (t *rowTable) read(ctx context.Context, c *Cache, f File) (batches []rowBat
 		b := rowBatch{rows: int(rec.NumRows()), cols: make([]cells, len(t.kinds)), rec: rec}
 		for i, a := range rec.Columns() {
 			bufs, k, c := a.Data().Buffers(), &t.kinds[i], &b.cols[i]
+			c.steps = k.steps()
 			bytesOf := func(at int) []byte {
 				if at < len(bufs) && bufs[at] != nil {
 					return bufs[at].Bytes()
@@ -337,16 +341,74 @@ func (b *rowBatch) badText(col, row int) error {
 	return fmt.Errorf("%w: the text in column %d, row %d of a record batch is not in it", ErrCorrupt, col, row)
 }
 
-// positions reads whole numbers of some rows.
+// steps says whether the whole numbers of a column in a record batch go up one
+// by one, as the positions of objects that come once do: then the first says
+// all, and none needs to be fetched from where it lies.
+type steps struct {
+	state atomic.Int32 // stepsUnknown until the column was looked at
+	first int64
+}
+
+// steps returns those of a column, nil where it has no whole numbers.
+func (k *cellKind) steps() *steps {
+	if k.typ.ID() != arrow.INT64 {
+		return nil
+	}
+	return &steps{}
+}
+
+const (
+	stepsUnknown = iota
+	stepsOther
+	stepsOne
+)
+
+// look decides on the steps of a column, whose blocks it checks.
+func (b *rowBatch) look(k *cellKind, col int) (int32, error) {
+	if err := b.hold(k, col, 0, b.rows); err != nil {
+		return stepsUnknown, err
+	}
+	c := &b.cols[col]
+	first := c.whole(0)
+	state := int32(stepsOne)
+	for i := range b.rows {
+		if c.whole(i) != first+int64(i) {
+			state = stepsOther
+			break
+		}
+	}
+	if c.steps.state.CompareAndSwap(stepsUnknown, stepsOther) && state == stepsOne {
+		c.steps.first = first // nobody else writes it, and nobody reads it yet
+		c.steps.state.Store(stepsOne)
+	}
+	return c.steps.state.Load(), nil
+}
+
+// whole returns a whole number.
+func (c *cells) whole(row int) int64 { return int64(binary.LittleEndian.Uint64(c.values[8*row:])) }
+
+// positions reads the whole numbers of some rows.
 func (t *rowTable) positions(dst []int64, col int, spots []spot[rowBatch]) error {
 	for i := range spots {
 		s := &spots[i]
-		if err := s.b.hold(&t.kinds[col], col, s.row, s.n); err != nil {
-			return err
+		c := &s.b.cols[col]
+		state := c.steps.state.Load()
+		if state == stepsUnknown {
+			var err error
+			if state, err = s.b.look(&t.kinds[col], col); err != nil { // of other rows, perhaps
+				if err := s.b.hold(&t.kinds[col], col, s.row, s.n); err != nil {
+					return err
+				}
+			}
 		}
-		values := s.b.cols[col].values[8*s.row:]
-		for k := range s.n {
-			dst[k] = int64(binary.LittleEndian.Uint64(values[8*k:]))
+		if state == stepsOne {
+			for k := range s.n {
+				dst[k] = c.steps.first + int64(s.row+k)
+			}
+		} else {
+			for k := range s.n {
+				dst[k] = c.whole(s.row + k)
+			}
 		}
 		dst = dst[s.n:]
 	}

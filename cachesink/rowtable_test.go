@@ -31,7 +31,8 @@ func keeping(n int) []encode.Sample {
 		}
 		out[i].Keep = []encode.KeepColumn{
 			cell("whole", int64(i)), cell("half", float64(i)/2), cell("is", i%2 == 0),
-			cell("text", strings.Repeat("x", i%40)), cell("bytes", []byte(fmt.Sprint(i))), {Name: "full", Value: int64(-i)},
+			cell("text", strings.Repeat("x", i%40)), cell("bytes", []byte(fmt.Sprint(i))),
+			{Name: "full", Value: int64(-i)},
 		}
 	}
 	return out
@@ -51,7 +52,7 @@ func TestRowsMapped(t *testing.T) {
 	dir := t.TempDir()
 	mustRun(t, keepingFill(n), quickDir(dir))
 	mapped := openedIn(t, Dir(dir), &Tables{})
-	copied := openedIn(t, Dir(dir), &Tables{Copy: true})
+	copied := openedIn(t, Dir(dir), &Tables{Access: AccessCopy})
 	read := openedIn(t, unmapped{quickDir(dir)}, &Tables{})
 	for _, r := range []*SplitReader{copied, read} {
 		if len(r.watch.files) != 0 {
@@ -91,7 +92,7 @@ func TestRowsDamage(t *testing.T) {
 	const n = 9000
 	dir := t.TempDir()
 	c, _ := mustRun(t, keepingFill(n), quickDir(dir))
-	want := openedIn(t, Dir(dir), &Tables{Copy: true})
+	want := openedIn(t, Dir(dir), &Tables{Access: AccessCopy})
 	for _, file := range []string{c.Manifest().Splits[0].Files[0].Name, c.Manifest().Splits[0].Inputs[0].Name} {
 		path := filepath.Join(dir, file)
 		whole, err := os.ReadFile(path)

@@ -39,10 +39,9 @@ type Tables struct {
 	// user's cache folder says have held before, in a file that did not
 	// change since. Default: false.
 	VerifyAlways bool
-	// Copy reads all that is replayed into host memory, checked, when it is
-	// opened, where files could be mapped: nobody who cuts a file can then take
-	// back what was lent. Default: false.
-	Copy bool
+	// Access says how files are reached that could be mapped.
+	// Default: AccessMapped.
+	Access Access
 
 	byFolder map[string][]*Table
 }
@@ -97,7 +96,7 @@ func (t *Tables) table(ctx context.Context, c *Cache, folder string) (*Table, er
 //
 // What [SplitReader.Gather] lends of a mapped file is safe to touch only while
 // nobody cuts the file: who does ends the process. Gathering itself is safe:
-// that the file was cut or written to is ErrCorrupt. Tables.Copy closes that
+// that the file was cut or written to is ErrCorrupt. AccessCopy closes that
 // window.
 //
 // Where files were removed since the cache was opened, the split is read as

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/apache/arrow/go/v15/arrow"
 )
@@ -28,10 +29,11 @@ type chunk struct {
 	list arrow.Array // the column of embeddings in
 	rec  arrow.Record
 
-	file                      *mappedFile // nil where it was read
-	idsAt, valuesAt, scalesAt int         // where they are in the file, in bytes
-	width                     int         // of a row's values, in bytes
-	loans                     []*loan     // that nobody holds
+	file                      *mappedFile  // nil where it was read
+	idsAt, valuesAt, scalesAt int          // where they are in the file, in bytes
+	width                     int          // of a row's values, in bytes
+	sound                     *atomic.Bool // all blocks of the values were checked
+	loans                     []*loan      // that nobody holds
 }
 
 func (c chunk) batchRows() int64 { return int64(c.rows) }
