@@ -132,24 +132,26 @@ func TestMappedDamage(t *testing.T) {
 // TestMappedFileIsCut: a file that is cut while it is mapped ends in an error,
 // not the process, whether its blocks were checked before or not.
 func TestMappedFileIsCut(t *testing.T) {
-	for _, seen := range []bool{false, true} {
-		for _, size := range []int64{0, 4096, 30_000} {
-			dir := t.TempDir()
-			c, _ := mustRun(t, mappedFill(Int8), quickDir(dir))
-			shard := c.Manifest().Encoders[0].Shards[1].Name
-			r := openedIn(t, Dir(dir), &Tables{})
-			if seen {
-				gathered(t, r, upTo(1000))
+	for i := range 4 { // three shards and a file of the split
+		for _, seen := range []bool{false, true} {
+			for _, size := range []int64{0, 4096, 30_000} {
+				dir := t.TempDir()
+				c, _ := mustRun(t, mappedFill(Int8), quickDir(dir))
+				name := c.Manifest().Files()[i]
+				r := openedIn(t, Dir(dir), &Tables{})
+				if seen {
+					gathered(t, r, upTo(1000))
+				}
+				if err := os.Truncate(filepath.Join(dir, name), size); err != nil {
+					t.Fatal(err)
+				}
+				r.watch.looked.Store(time.Now().Add(time.Hour).UnixNano()) // without looking
+				_, err := r.Gather(t.Context(), shuffledRows(1000))
+				wantErr(t, err, ErrCorrupt, name)
+				r.watch.looked.Store(0)
+				_, err = r.Gather(t.Context(), []int64{0})
+				wantErr(t, err, ErrCorrupt, name, "changed")
 			}
-			if err := os.Truncate(filepath.Join(dir, shard), size); err != nil {
-				t.Fatal(err)
-			}
-			r.watch.looked.Store(time.Now().Add(time.Hour).UnixNano()) // without looking
-			_, err := r.Gather(t.Context(), shuffledRows(1000))
-			wantErr(t, err, ErrCorrupt, shard)
-			r.watch.looked.Store(0)
-			_, err = r.Gather(t.Context(), []int64{0})
-			wantErr(t, err, ErrCorrupt, shard, "changed")
 		}
 	}
 }
@@ -157,23 +159,25 @@ func TestMappedFileIsCut(t *testing.T) {
 // TestMappedFileIsWritten: a file that is written to is not used on; one that
 // is removed is.
 func TestMappedFileIsWritten(t *testing.T) {
-	dir := t.TempDir()
-	c, _ := mustRun(t, mappedFill(Float32), quickDir(dir))
-	shard := c.Manifest().Encoders[0].Shards[2].Name
-	r := openedIn(t, Dir(dir), &Tables{})
-	later := time.Now().Add(time.Minute)
-	if err := os.Chtimes(filepath.Join(dir, shard), later, later); err != nil {
-		t.Fatal(err)
+	for i := range 4 {
+		dir := t.TempDir()
+		c, _ := mustRun(t, mappedFill(Float32), quickDir(dir))
+		name := c.Manifest().Files()[i]
+		r := openedIn(t, Dir(dir), &Tables{})
+		later := time.Now().Add(time.Minute)
+		if err := os.Chtimes(filepath.Join(dir, name), later, later); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			r.watch.looked.Store(0)
+			_, err := r.Gather(t.Context(), []int64{0})
+			wantErr(t, err, ErrCorrupt, name, "changed")
+		}
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		gathered(t, r, shuffledRows(1000))
 	}
-	for range 2 {
-		r.watch.looked.Store(0)
-		_, err := r.Gather(t.Context(), []int64{0})
-		wantErr(t, err, ErrCorrupt, shard, "changed")
-	}
-	if err := os.Remove(filepath.Join(dir, shard)); err != nil {
-		t.Fatal(err)
-	}
-	gathered(t, r, shuffledRows(1000))
 }
 
 // TestMappedBatchOutlivesTables: what was retained keeps its file mapped.

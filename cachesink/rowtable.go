@@ -346,8 +346,13 @@ func (b *rowBatch) badText(col, row int) error {
 // all, and none needs to be fetched from where it lies.
 type steps struct {
 	state atomic.Int32 // stepsUnknown until the column was looked at
+	asked atomic.Int32 // how often, so far
 	first int64
 }
+
+// stepsAsked is how often numbers of a record batch are asked for before all
+// are looked at: the first batch of an epoch is not to wait for that.
+const stepsAsked = 8
 
 // steps returns those of a column, nil where it has no whole numbers.
 func (k *cellKind) steps() *steps {
@@ -363,10 +368,10 @@ const (
 	stepsOne
 )
 
-// look decides on the steps of a column, whose blocks it checks.
-func (b *rowBatch) look(k *cellKind, col int) (int32, error) {
-	if err := b.hold(k, col, 0, b.rows); err != nil {
-		return stepsUnknown, err
+// look decides on the steps of a column, if its blocks hold.
+func (b *rowBatch) look(k *cellKind, col int) int32 {
+	if b.hold(k, col, 0, b.rows) != nil {
+		return stepsUnknown // the rows that are asked for may be sound
 	}
 	c := &b.cols[col]
 	first := c.whole(0)
@@ -381,7 +386,7 @@ func (b *rowBatch) look(k *cellKind, col int) (int32, error) {
 		c.steps.first = first // nobody else writes it, and nobody reads it yet
 		c.steps.state.Store(stepsOne)
 	}
-	return c.steps.state.Load(), nil
+	return c.steps.state.Load()
 }
 
 // whole returns a whole number.
@@ -393,12 +398,12 @@ func (t *rowTable) positions(dst []int64, col int, spots []spot[rowBatch]) error
 		s := &spots[i]
 		c := &s.b.cols[col]
 		state := c.steps.state.Load()
+		if state == stepsUnknown && c.steps.asked.Add(1) > stepsAsked {
+			state = s.b.look(&t.kinds[col], col)
+		}
 		if state == stepsUnknown {
-			var err error
-			if state, err = s.b.look(&t.kinds[col], col); err != nil { // of other rows, perhaps
-				if err := s.b.hold(&t.kinds[col], col, s.row, s.n); err != nil {
-					return err
-				}
+			if err := s.b.hold(&t.kinds[col], col, s.row, s.n); err != nil {
+				return err
 			}
 		}
 		if state == stepsOne {
