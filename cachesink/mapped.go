@@ -141,6 +141,11 @@ func (f *mappedFile) buffer(at, size int64) *memory.Buffer {
 	return memory.NewBufferWithAllocator(f.m.Bytes[at:at+size:at+size], lease{f})
 }
 
+// at returns where a part of the file that is not empty begins.
+func (f *mappedFile) at(part []byte) int {
+	return int(uintptr(unsafe.Pointer(&part[0])) - uintptr(unsafe.Pointer(&f.m.Bytes[0])))
+}
+
 func (f *mappedFile) release() {
 	if f.refs.Add(-1) == 0 {
 		f.note.remember(f)

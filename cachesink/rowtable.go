@@ -6,10 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/permafrost-ml/permafrost/internal/arrowipc"
@@ -291,7 +292,7 @@ func (b *rowBatch) holdPart(part []byte, from, to int) error {
 	if from >= to {
 		return nil
 	}
-	at := int(uintptr(unsafe.Pointer(&part[0])) - uintptr(unsafe.Pointer(&b.file.m.Bytes[0])))
+	at := b.file.at(part)
 	return b.file.hold(at+from, at+to)
 }
 
@@ -418,4 +419,94 @@ func (t *rowTable) positions(dst []int64, col int, spots []spot[rowBatch]) error
 		dst = dst[s.n:]
 	}
 	return nil
+}
+
+// eachRecord calls fn with mapped record batches that the sieve keeps, once all
+// their blocks are checked, and the number of the first row of each.
+func (t *rowTable) eachRecord(ctx context.Context, batches []rowBatch, v *sieve, fn func(at int64, rec arrow.Record) error) error {
+	at := int64(0)
+	for i := range batches {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		b := &batches[i]
+		keep := true
+		if v != nil {
+			err := t.record(b, v.columns, func(rec arrow.Record) (err error) {
+				keep, err = v.keep(rec)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		if keep {
+			if err := t.record(b, nil, func(rec arrow.Record) error { return fn(at, rec) }); err != nil {
+				return err
+			}
+		}
+		at += int64(b.rows)
+	}
+	return nil
+}
+
+// record calls fn with some columns of a mapped record batch, all where none is
+// named, over the pages where they lie, once their blocks are checked.
+func (t *rowTable) record(b *rowBatch, names []string, fn func(rec arrow.Record) error) error {
+	var fields []arrow.Field
+	var cols []arrow.Array
+	defer func() {
+		for _, a := range cols {
+			a.Release()
+		}
+	}()
+	for i, f := range t.schema.Fields() {
+		if names != nil && !slices.Contains(names, f.Name) {
+			continue
+		}
+		a, err := t.array(b, i)
+		if err != nil {
+			return err
+		}
+		fields, cols = append(fields, f), append(cols, a)
+	}
+	md := t.schema.Metadata()
+	rec := array.NewRecord(arrow.NewSchema(fields, &md), cols, int64(b.rows))
+	defer rec.Release()
+	return fn(rec)
+}
+
+// array returns a column of a mapped record batch over its pages.
+func (t *rowTable) array(b *rowBatch, col int) (arrow.Array, error) {
+	k, c := &t.kinds[col], &b.cols[col]
+	if err := b.hold(k, col, 0, b.rows); err != nil {
+		return nil, err
+	}
+	nulls := 0
+	if c.valid != nil {
+		nulls = array.UnknownNullCount
+	}
+	parts := [][]byte{c.valid}
+	if k.width < 0 {
+		if _, _, err := b.texts(col, 0, b.rows); err != nil {
+			return nil, err
+		}
+		parts = append(parts, c.offsets)
+	}
+	bufs := make([]*memory.Buffer, 0, 3)
+	for _, part := range append(parts, c.values) {
+		if len(part) == 0 {
+			bufs = append(bufs, nil)
+			continue
+		}
+		buf := b.file.buffer(int64(b.file.at(part)), int64(len(part)))
+		defer buf.Release()
+		bufs = append(bufs, buf)
+	}
+	d := array.NewData(k.typ, b.rows, bufs, nil, nulls, 0)
+	defer d.Release()
+	if err := soundArray(d); err != nil {
+		return nil, corrupt(b.file.name, "column %q: %v", t.schema.Field(col).Name, err)
+	}
+	return array.MakeFromData(d), nil
 }

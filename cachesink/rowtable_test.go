@@ -190,3 +190,44 @@ func TestRowsOfAnotherWriter(t *testing.T) {
 		t.Errorf("%d of 400 are served", served)
 	}
 }
+
+// TestLookupTouchesKeysOnly: damage elsewhere in a mapped file does not matter
+// to a key that is not there.
+func TestLookupTouchesKeysOnly(t *testing.T) {
+	dir := t.TempDir()
+	c, _ := mustRun(t, keepingFill(9000), quickDir(dir))
+	path := filepath.Join(dir, c.Manifest().Splits[0].Files[0].Name)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fine, blocks := 0, 0
+	for at := sumBlock / 2; at < len(whole); at += sumBlock {
+		b := slices.Clone(whole)
+		b[at] ^= 1
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for i, st := range []Storage{Dir(dir), quickDir(dir)} {
+			c, err := Open(t.Context(), st, checked(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			found, total, err := c.Lookup(t.Context(), "nothing", LookupOptions{})
+			switch {
+			case err != nil:
+				wantErr(t, err, ErrCorrupt, c.Manifest().Splits[0].Files[0].Name)
+			case len(found) > 0 || total > 0:
+				t.Errorf("%d are found", total)
+			case i == 1:
+				t.Errorf("damage in byte %d is not found where all is read", at)
+			default:
+				fine++
+			}
+		}
+		blocks++
+	}
+	if fine == 0 || fine == blocks {
+		t.Errorf("of %d blocks, %d do not matter", blocks, fine)
+	}
+}
