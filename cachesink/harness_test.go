@@ -573,6 +573,9 @@ func (q quick) CreateTemp(dir, pattern string) (store.File, error) {
 // quickDir is Dir over quick.
 func quickDir(path string) Storage { return store.NewDir(path, quick{}) }
 
+// unmapped is a storage whose files are read.
+type unmapped struct{ Storage }
+
 func upTo(n int64) []int64 {
 	rows := make([]int64, n)
 	for i := range rows {

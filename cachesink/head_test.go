@@ -20,7 +20,7 @@ func TestHead(t *testing.T) {
 		uncached: []string{"none"}, shard: 4000, batch: 64, mem: checked(t),
 	}
 	mustRun(t, s, quickDir(dir))
-	for what, st := range map[string]Storage{"read": quickDir(dir), "mapped": Dir(dir)} {
+	for what, st := range map[string]Storage{"read": unmapped{Dir(dir)}, "mapped": Dir(dir)} {
 		c, err := Open(t.Context(), st, s.mem)
 		if err != nil {
 			t.Fatal(err)

@@ -69,7 +69,7 @@ func TestNotMapped(t *testing.T) {
 	s := mappedFill(Float32)
 	s.codec = LZ4
 	mustRun(t, s, quickDir(dir))
-	for name, st := range map[string]Storage{"compressed": Dir(dir), "another filesystem": quickDir(dir)} {
+	for name, st := range map[string]Storage{"compressed": Dir(dir), "another storage": unmapped{Dir(dir)}} {
 		r := openedIn(t, st, &Tables{})
 		if n := len(r.tables["e"].guard); n > 0 {
 			t.Errorf("%s: %d files are mapped", name, n)

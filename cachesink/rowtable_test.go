@@ -53,7 +53,7 @@ func TestRowsMapped(t *testing.T) {
 	mustRun(t, keepingFill(n), quickDir(dir))
 	mapped := openedIn(t, Dir(dir), &Tables{})
 	copied := openedIn(t, Dir(dir), &Tables{Access: AccessCopy})
-	read := openedIn(t, unmapped{quickDir(dir)}, &Tables{})
+	read := openedIn(t, unmapped{Dir(dir)}, &Tables{})
 	for _, r := range []*SplitReader{copied, read} {
 		if len(r.watch.files) != 0 {
 			t.Fatal("files are mapped")
@@ -83,9 +83,6 @@ func TestRowsMapped(t *testing.T) {
 		want.Release()
 	}
 }
-
-// unmapped is a storage whose files are read.
-type unmapped struct{ Storage }
 
 // TestRowsDamage: a row is either right or refused, wherever the damage is.
 func TestRowsDamage(t *testing.T) {
@@ -208,7 +205,7 @@ func TestLookupTouchesKeysOnly(t *testing.T) {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		for i, st := range []Storage{Dir(dir), quickDir(dir)} {
+		for i, st := range []Storage{Dir(dir), unmapped{Dir(dir)}} {
 			c, err := Open(t.Context(), st, checked(t))
 			if err != nil {
 				t.Fatal(err)
