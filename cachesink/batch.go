@@ -24,6 +24,7 @@ type batch struct {
 	lent  []*loan // where a column is lent
 	spots [2][]spot[rowBatch]
 	pos   []int64
+	fetch fetches
 }
 
 // batchForm is what gathered batches of a kind have in common.

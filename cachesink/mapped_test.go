@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -144,6 +145,9 @@ func TestMappedFileIsCut(t *testing.T) {
 				}
 				if err := os.Truncate(filepath.Join(dir, name), size); err != nil {
 					t.Fatal(err)
+				}
+				if size == 4096 {
+					r.pages.until.Store(math.MaxInt64) // while pages are fetched
 				}
 				r.watch.looked.Store(time.Now().Add(time.Hour).UnixNano()) // without looking
 				_, err := r.Gather(t.Context(), shuffledRows(1000))

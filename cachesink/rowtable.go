@@ -317,12 +317,11 @@ func (b *rowBatch) hold(k *cellKind, col, row, n int) error {
 	return nil
 }
 
-// texts returns where the bytes of some rows' texts or binaries are, once their
-// blocks and those of their offsets are checked.
-func (b *rowBatch) texts(col, row, n int) (from, to int, err error) {
+// offsets returns where the bytes of some rows' texts or binaries are, once the
+// blocks of the offsets are checked.
+func (b *rowBatch) offsets(col, row, n int) (from, to int, err error) {
 	c := &b.cols[col]
-	checked := b.file == nil || b.file.left.Load() == 0
-	if !checked {
+	if b.file != nil && b.file.left.Load() > 0 {
 		if err := b.holdPart(c.offsets, 4*row, 4*(row+n+1)); err != nil {
 			return 0, 0, err
 		}
@@ -332,8 +331,15 @@ func (b *rowBatch) texts(col, row, n int) (from, to int, err error) {
 	if from < 0 || to < from || to > len(c.values) {
 		return 0, 0, b.badText(col, row)
 	}
-	if !checked {
-		err = b.holdPart(c.values, from, to)
+	return from, to, nil
+}
+
+// texts returns where the bytes of some rows' texts or binaries are, once their
+// blocks, too, are checked.
+func (b *rowBatch) texts(col, row, n int) (from, to int, err error) {
+	from, to, err = b.offsets(col, row, n)
+	if err == nil && b.file != nil && b.file.left.Load() > 0 {
+		err = b.holdPart(b.cols[col].values, from, to)
 	}
 	return from, to, err
 }

@@ -5,6 +5,7 @@ package cachesink
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -53,6 +54,8 @@ func TestRowsMapped(t *testing.T) {
 	mustRun(t, keepingFill(n), quickDir(dir))
 	mapped := openedIn(t, Dir(dir), &Tables{})
 	copied := openedIn(t, Dir(dir), &Tables{Access: AccessCopy})
+	fetched := openedIn(t, Dir(dir), &Tables{VerifyAlways: true})
+	fetched.pages.until.Store(math.MaxInt64) // as if pages were missing
 	read := openedIn(t, unmapped{Dir(dir)}, &Tables{})
 	for _, r := range []*SplitReader{copied, read} {
 		if len(r.watch.files) != 0 {
@@ -64,7 +67,7 @@ func TestRowsMapped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, r := range []*SplitReader{mapped, copied} {
+		for _, r := range []*SplitReader{mapped, copied, fetched} {
 			got, err := r.Gather(t.Context(), rows)
 			if err != nil {
 				t.Fatal(err)

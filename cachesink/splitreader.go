@@ -20,6 +20,7 @@ type SplitReader struct {
 	inputs *rowTable  // those of its inputs, nil without any
 	tables map[string]*Table
 	watch  *watch
+	pages  *pages
 	pool   *batchPool
 	shared bool // all of this is another reader's
 }
@@ -142,6 +143,7 @@ func (c *Cache) read(ctx context.Context, s *Split, tables *Tables) (_ *SplitRea
 			r.watch.files = append(r.watch.files, t.lent()...)
 		}
 	}
+	r.pages = pagesOf(r.watch.files)
 	return r, r.layout()
 }
 
@@ -269,15 +271,20 @@ func (r *SplitReader) Gather(ctx context.Context, rows []int64) (arrow.Record, e
 		b = newBatch(nil, r.form, len(rows))
 	}
 	b.refs.Store(1)
-	if err := guarded(r.watch.files, func() error { return r.fill(ctx, b, rows) }); err != nil {
+	var l *fetches
+	if r.pages.missing() {
+		l = &b.fetch
+	}
+	if err := guarded(r.watch.files, func() error { return r.fill(ctx, b, rows, l) }); err != nil {
 		b.Release()
 		return nil, fmt.Errorf("split %q: %w", r.split.Name, err)
 	}
 	return b, nil
 }
 
-// fill copies rows to a batch, or borrows them.
-func (r *SplitReader) fill(ctx context.Context, b *batch, rows []int64) (err error) {
+// fill copies rows to a batch, or borrows them. What may have to come from the
+// disk is fetched if it is given fetches.
+func (r *SplitReader) fill(ctx context.Context, b *batch, rows []int64, l *fetches) (err error) {
 	var spots [2][]spot[rowBatch] // of the split and of its inputs
 	for i, t := range []*rowTable{r.rows, r.inputs} {
 		if t != nil && slices.ContainsFunc(r.form.cols, func(c gatherColumn) bool { return c.rows == t }) {
@@ -293,11 +300,20 @@ func (r *SplitReader) fill(ctx context.Context, b *batch, rows []int64) (err err
 		if c.rows == r.inputs {
 			at = spots[1]
 		}
+		k := &c.rows.kinds[c.at]
+		if l != nil {
+			l.cells(k, c.at, at)
+		}
 		if c.table == nil {
-			err = b.own[i].fill(r.c.mem, &c.rows.kinds[c.at], c.at, len(rows), at)
+			if l != nil && k.width < 0 {
+				err = l.texts(c.at, at)
+			}
+			if err == nil {
+				err = b.own[i].fill(r.c.mem, k, c.at, len(rows), at)
+			}
 			b.cols[i] = b.own[i].array
 		} else if err = c.rows.positions(b.pos, c.at, at); err == nil {
-			err = b.embed(ctx, r.c.mem, i, c.table)
+			err = b.embed(ctx, r.c.mem, i, c.table, l)
 		}
 		if err != nil {
 			return fmt.Errorf("column %q: %w", r.form.schema.Field(i).Name, err)
@@ -307,8 +323,8 @@ func (r *SplitReader) fill(ctx context.Context, b *batch, rows []int64) (err err
 }
 
 // embed makes a column of the embeddings at b.pos.
-func (b *batch) embed(ctx context.Context, mem memory.Allocator, i int, t *Table) error {
-	v, err := t.lend(ctx, b.pos)
+func (b *batch) embed(ctx context.Context, mem memory.Allocator, i int, t *Table, l *fetches) error {
+	v, err := t.lend(ctx, b.pos, l)
 	if err != nil {
 		return err
 	}
@@ -321,7 +337,7 @@ func (b *batch) embed(ctx context.Context, mem memory.Allocator, i int, t *Table
 		o.makeVectors(mem, t.list, b.rows)
 	}
 	b.cols[i] = o.array
-	return t.gather(ctx, arrow.Float32Traits.CastFromBytes(o.values), b.pos)
+	return t.gather(ctx, arrow.Float32Traits.CastFromBytes(o.values), b.pos, l)
 }
 
 // Release frees what the reader has opened, the shared tables left out.

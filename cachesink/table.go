@@ -127,9 +127,10 @@ func (t *Table) position(p int64) error {
 	return nil
 }
 
-// gather writes the embeddings at the given positions to dst, row by row.
-// What it touches may fault: see guarded.
-func (t *Table) gather(ctx context.Context, dst []float32, pos []int64) error {
+// gather writes the embeddings at the given positions to dst, row by row; what
+// may have to come from the disk is fetched if it is given fetches. What it
+// touches may fault: see guarded.
+func (t *Table) gather(ctx context.Context, dst []float32, pos []int64, l *fetches) error {
 	// First it is found out where a good number of rows are, then they are
 	// copied: the processor reads the next rows while it still writes one.
 	var spots [256]spot[chunk]
@@ -148,8 +149,8 @@ func (t *Table) gather(ctx context.Context, dst []float32, pos []int64) error {
 			spots[k] = spot[chunk]{c, row, n}
 			k, rows = k+1, rows+n
 		}
-		if len(t.guard) > 0 && evicted() {
-			fetch(spots[:k])
+		if l != nil {
+			l.rows(spots[:k])
 		}
 		for i := range spots[:k] {
 			p := &spots[i]
@@ -170,13 +171,16 @@ func (t *Table) gather(ctx context.Context, dst []float32, pos []int64) error {
 // lend returns the embeddings at the given positions without copying, if
 // they are float32 and consecutive in one record batch: an array that shares
 // its memory. It is nil if they are not.
-func (t *Table) lend(ctx context.Context, pos []int64) (*loan, error) {
+func (t *Table) lend(ctx context.Context, pos []int64, l *fetches) (*loan, error) {
 	if t.dtype != Float32 || len(pos) == 0 || t.position(pos[0]) != nil || streak(pos, len(pos)) < len(pos) {
 		return nil, nil
 	}
 	c, row, err := t.find(ctx, pos[0])
 	if err != nil || row+len(pos) > c.rows {
 		return nil, err
+	}
+	if l != nil {
+		l.ahead(c, row, len(pos))
 	}
 	if err := c.hold(row, len(pos)); err != nil {
 		return nil, err

@@ -187,9 +187,9 @@ func TestTableRefusesPositions(t *testing.T) {
 	r := opened(t, setup{splits: map[string][]encode.Sample{"train": groups("a", 5, 5)}}, 0)
 	for _, pos := range [][]int64{{-1}, {5}, {0, 5}, {4, 5}} {
 		tab := r.tables["e"]
-		if l, err := tab.lend(t.Context(), pos); l != nil || err != nil {
+		if l, err := tab.lend(t.Context(), pos, nil); l != nil || err != nil {
 			t.Errorf("positions %v of 5 are lent, error %v", pos, err)
 		}
-		wantErr(t, tab.gather(t.Context(), make([]float32, len(pos)*tab.dim), pos), ErrCorrupt, "of 5 embeddings")
+		wantErr(t, tab.gather(t.Context(), make([]float32, len(pos)*tab.dim), pos, nil), ErrCorrupt, "of 5 embeddings")
 	}
 }

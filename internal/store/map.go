@@ -120,6 +120,14 @@ func (m *Mapping) Prefetch(from, to int) {
 	}
 }
 
+// Random tells the system to read no more of the file than what is touched or
+// asked for.
+func (m *Mapping) Random() {
+	if m.Mapped() {
+		readNoMore(m.Bytes)
+	}
+}
+
 // Unchanged returns an error if the file was written to or cut since it was
 // mapped. One that was removed or replaced still has its bytes.
 func (m *Mapping) Unchanged() error {

@@ -27,3 +27,5 @@ func willNeed(b []byte, from, to int) {
 	page := os.Getpagesize()
 	_ = unix.Madvise(b[from/page*page:to], unix.MADV_WILLNEED) // advice
 }
+
+func readNoMore(b []byte) { _ = unix.Madvise(b, unix.MADV_RANDOM) } // advice

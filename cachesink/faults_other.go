@@ -1,5 +1,0 @@
-//go:build !unix
-
-package cachesink
-
-func majorFaults() int64 { return 0 }
