@@ -22,27 +22,27 @@ func readAll(ctx context.Context, st Storage) error {
 		return err
 	}
 	for i := range c.Manifest().Splits {
-		sp := &c.Manifest().Splits[i]
-		var tables Tables
-		r, err := c.Read(ctx, sp, &tables)
-		if err == nil {
-			rows := make([]int64, r.Rows())
-			for i := range rows {
-				rows[i] = int64(i)
-			}
-			rec, e := r.Gather(ctx, rows)
-			if e == nil {
-				rec.Release()
-			}
-			err = e
-			r.Release()
-		}
-		tables.Release()
-		if err != nil {
+		if err := readSplit(ctx, c, &c.Manifest().Splits[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// readSplit serves all rows of a split.
+func readSplit(ctx context.Context, c *Cache, sp *Split) error {
+	var tables Tables
+	defer tables.Release()
+	r, err := c.Read(ctx, sp, &tables)
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	rec, err := r.Gather(ctx, upTo(r.Rows()))
+	if err == nil {
+		rec.Release()
+	}
+	return err
 }
 
 // TestDamage changes one file of a cache at a time: a bit, the length, the
@@ -124,12 +124,7 @@ func everyBit(t *testing.T, c *Cache, mem *store.Mem, name string) (cases int) {
 				continue
 			}
 			read++
-			var tables Tables
-			r, err := c.Read(t.Context(), sp, &tables)
-			if err == nil {
-				r.Release()
-			}
-			tables.Release()
+			err := readSplit(t.Context(), c, sp)
 			if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), base) {
 				t.Fatalf("%s, %s %d, split %q: error %v", name, what, n, sp.Name, err)
 			}

@@ -13,6 +13,7 @@ import (
 	"iter"
 	"maps"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -571,3 +572,50 @@ func (q quick) CreateTemp(dir, pattern string) (store.File, error) {
 
 // quickDir is Dir over quick.
 func quickDir(path string) Storage { return store.NewDir(path, quick{}) }
+
+// unmapped is a storage whose files are read.
+type unmapped struct{ Storage }
+
+func upTo(n int64) []int64 {
+	rows := make([]int64, n)
+	for i := range rows {
+		rows[i] = int64(i)
+	}
+	return rows
+}
+
+func shuffledRows(n int64) []int64 {
+	rows := upTo(n)
+	rng := rand.New(rand.NewPCG(1, 2))
+	rng.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
+	return rows
+}
+
+// openedIn reads the first split of a cache. Both are released at the end.
+func openedIn(t *testing.T, st Storage, tables *Tables) *SplitReader {
+	t.Helper()
+	c, err := Open(t.Context(), st, checked(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.Read(t.Context(), &c.Manifest().Splits[0], tables)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.Release()
+		tables.Release()
+	})
+	return r
+}
+
+func gathered(t *testing.T, r *SplitReader, rows []int64) []float32 {
+	t.Helper()
+	rec, err := r.Gather(t.Context(), rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Release()
+	_, v, _ := embeddings(t, rec, "e")
+	return slices.Clone(v)
+}

@@ -129,12 +129,12 @@ func FuzzShard(f *testing.F) {
 			defer tab.Release()
 			row := make([]float32, dim)
 			for i := range min(tab.Rows(), 100) {
-				if err := tab.gather(row, []int64{i}); err != nil {
+				if err := tab.gather(t.Context(), row, []int64{i}, nil); err != nil {
 					return err
 				}
 			}
-			if lent, err := tab.lend([]int64{0}); err == nil && lent != nil {
-				lent.Release()
+			if lent, err := tab.lend(t.Context(), []int64{0}, nil); err == nil && lent != nil {
+				lent.give()
 			}
 			return nil
 		})

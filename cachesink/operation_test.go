@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/permafrost-ml/permafrost/encode"
@@ -133,7 +134,13 @@ func refuses(t *testing.T, c *Cache, s setup) {
 		var tables Tables
 		r, err := c.Read(t.Context(), sp, &tables)
 		if err == nil {
+			var rec arrow.Record
+			if rec, err = r.Gather(t.Context(), upTo(sp.Rows)); err == nil {
+				rec.Release()
+			}
 			r.Release()
+		}
+		if err == nil {
 			checkSplit(t, c, sp, s.splits[sp.Name], s)
 		} else if !errors.Is(err, ErrCorrupt) {
 			t.Fatal(err)

@@ -89,7 +89,7 @@ func (g *salvage) look(ctx context.Context, r *checkedReader, batchSize int) err
 	if err != nil {
 		return err
 	}
-	placed, size, err := placeShard(g.mem, shardSchema(g.e, w.spec, g.layout, batchSize), g.layout, g.e.Dim, g.shard.Rows)
+	placed, size, err := shardPlaces(g.mem, shardSchema(g.e, w.spec, g.layout, batchSize), g.layout, g.e.Dim, g.shard.Rows)
 	if err != nil || size != g.shard.Bytes {
 		return err // somebody else has written it
 	}

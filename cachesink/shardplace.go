@@ -12,11 +12,11 @@ import (
 	"github.com/permafrost-ml/permafrost/internal/arrowipc"
 )
 
-// placeShard says where the record batches of an uncompressed shard lie in its
+// shardPlaces says where the record batches of an uncompressed shard lie in its
 // file, and how large that is, without the file: both follow from the schema
 // and the number of rows. It writes a file of zeros, of which only what is not
 // zero is kept.
-func placeShard(mem memory.Allocator, schema *arrow.Schema, l layout, dim int, rows int64) (placed []arrowipc.Placed, size int64, err error) {
+func shardPlaces(mem memory.Allocator, schema *arrow.Schema, l layout, dim int, rows int64) (placed []arrowipc.Placed, size int64, err error) {
 	b := block{layout: l, dim: dim}
 	defer b.free()
 	if err := b.reserve(int(min(rows, int64(l.batchRows(dim))))); err != nil {

@@ -104,6 +104,12 @@ type CacheConfig struct {
 	// Compression is that of new files of embeddings. Most embeddings hardly
 	// shrink; those with many equal values do, such as zeros. Default: none.
 	Compression cachesink.Compression
+	// Access is mapped or copy. A cache directory is mapped into memory for
+	// replay, so that it need not fit there; batches of consecutive rows then
+	// are its pages, and whoever cuts its files meanwhile may end the process.
+	// A copy takes the memory, and the time to read it, and nothing that is
+	// done to the files later matters. Default: mapped.
+	Access cachesink.Access
 	// ShardObjects is the number of objects in a new shard. Default: 65,536.
 	ShardObjects int
 	// RecordBatchRows is the number of rows in the record batches of new
@@ -385,6 +391,9 @@ func (c *Config[Row]) checkCache() (errs []error) {
 		if _, err := cachesink.ParseDType(string(cc.DTypes[name])); err != nil {
 			bad("encoder %q: %w", name, err)
 		}
+	}
+	if _, err := cachesink.ParseAccess(string(cc.Access)); err != nil {
+		bad("%w", err)
 	}
 	if _, err := cachesink.ParseCompression(string(cc.Compression)); err != nil {
 		bad("%w", err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -82,7 +83,7 @@ func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error
 			columns = append(columns, cachesink.EncoderColumn(e.Name, side, role))
 		}
 	}
-	if err := d.columns(r.Columns(), s); err != nil {
+	if err := d.read(ctx, r); err != nil {
 		return nil, fmt.Errorf("split %q: %w", split, err)
 	}
 	sel, err := r.Select(columns...)
@@ -95,14 +96,37 @@ func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error
 	return d, nil
 }
 
-// columns reads what goes with the rows and is not an embedding.
+// read reads what goes with the rows and is not an embedding.
+func (d *data) read(ctx context.Context, r *cachesink.SplitReader) error {
+	s := r.Split()
+	names := []string{cachesink.ColumnLabel}
+	if s.Kind == cachesink.Pair {
+		names = []string{cachesink.ColumnScore, cachesink.ColumnSubgroup}
+	}
+	for _, e := range s.Encoders {
+		for _, side := range s.Kind.Sides() {
+			names = append(names, cachesink.EncoderColumn(e.Name, side, cachesink.RoleID))
+		}
+	}
+	if s.Rows == 0 {
+		names = nil // no files, and no columns
+	}
+	rec, err := r.Columns(ctx, names...)
+	if err != nil {
+		return err
+	}
+	defer rec.Release()
+	return d.columns(rec, s)
+}
+
+// columns takes the columns over.
 func (d *data) columns(rec arrow.Record, s *cachesink.Split) (err error) {
 	if s.Kind == cachesink.Group {
 		d.labels, d.classes, err = classes(rec, cachesink.ColumnLabel)
 	} else {
 		d.subs, _, err = classes(rec, cachesink.ColumnSubgroup)
 		if scores, ok := columnOf(rec, cachesink.ColumnScore).(*array.Float32); ok {
-			d.scores = scores.Float32Values()
+			d.scores = slices.Clone(scores.Float32Values())
 		} else {
 			err = errors.Join(err, errors.New("no column score"))
 		}
@@ -170,7 +194,7 @@ func columnOf(rec arrow.Record, name string) arrow.Array {
 func classes(rec arrow.Record, column string) (numbers []int32, names []string, err error) {
 	switch a := columnOf(rec, column).(type) {
 	case *array.String:
-		return number(a.Len(), a.Value, func(v string) string { return v })
+		return number(a.Len(), a.Value, strings.Clone)
 	case *array.Int64:
 		return number(a.Len(), a.Value, func(v int64) string { return fmt.Sprint(v) })
 	}

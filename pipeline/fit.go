@@ -59,7 +59,7 @@ func (p *Pipeline[Row]) fit(ctx context.Context, d, eval *data) (_ *train.Result
 	p.progress(Progress{Phase: "train", Epochs: opts.Epochs})
 	res, err := train.Fit(ctx, d, p.cfg.Head, p.cfg.Loss, opts)
 	if err != nil {
-		return nil, 0, fmt.Errorf("train on split %q: %w%s", p.cfg.TrainSplit, err, p.rowNames(err))
+		return nil, 0, fmt.Errorf("train on split %q: %w%s", p.cfg.TrainSplit, err, p.rowNames(ctx, err))
 	}
 	return res, resumed, nil
 }
@@ -134,18 +134,33 @@ func (p *Pipeline[Row]) measure(v train.Validation, d, eval *data) func(context.
 }
 
 // rowNames names the rows of a training that diverged by their keys.
-func (p *Pipeline[Row]) rowNames(err error) string {
+func (p *Pipeline[Row]) rowNames(ctx context.Context, err error) string {
 	e := (*train.DivergedError)(nil)
 	r := p.readers[p.cfg.TrainSplit]
 	if !errors.As(err, &e) || !e.Numbered || r == nil {
 		return ""
 	}
 	const shown = 8
+	rows := e.Rows[:min(len(e.Rows), shown)]
+	var columns []string
+	for _, side := range r.Split().Kind.Sides() {
+		columns = append(columns, cachesink.EncoderColumn(p.names[0], side, cachesink.RoleKey))
+	}
+	sel, err := r.Select(columns...)
+	if err != nil {
+		return "" // the columns were dropped
+	}
+	defer sel.Release()
+	rec, err := sel.Gather(ctx, rows)
+	if err != nil {
+		return fmt.Sprintf("; their keys cannot be read: %v", err)
+	}
+	defer rec.Release()
 	var names []string
-	for _, row := range e.Rows[:min(len(e.Rows), shown)] {
+	for i, row := range rows {
 		var keys []string
-		for _, side := range r.Split().Kind.Sides() {
-			keys = append(keys, key(columnOf(r.Columns(), cachesink.EncoderColumn(p.names[0], side, cachesink.RoleKey)), int(row)))
+		for _, c := range columns {
+			keys = append(keys, key(columnOf(rec, c), i))
 		}
 		names = append(names, fmt.Sprintf("%d (%s)", row, strings.Join(keys, ", ")))
 	}

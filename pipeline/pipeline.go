@@ -52,6 +52,9 @@ func New[Row any](cfg Config[Row]) (*Pipeline[Row], error) {
 		readers: map[string]*cachesink.SplitReader{},
 	}
 	p.tables.VerifyAlways = cfg.VerifyAlways
+	if cfg.Cache != nil {
+		p.tables.Access = cfg.Cache.Access
+	}
 	p.loop.open = func(ctx context.Context, m encode.Model) (*encode.Columns, error) {
 		return encode.OpenColumns(ctx, m, cfg.Allocator)
 	}

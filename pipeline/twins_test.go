@@ -49,6 +49,7 @@ cache:
   dtype: float16
   compression: lz4
   record_batch_rows: 7
+  access: copy
   key_extractors: field:text
 head: {type: skip_connection, dropout: 0.1, skip_dropout: 0.2, n_layers: 2}
 loss: {type: multiple_negatives_ranking, scale: 10, symmetric: true}
@@ -80,7 +81,7 @@ func twinConfig(dir string) pipeline.Config[row] {
 		Cache: &pipeline.CacheConfig{
 			CacheType: cachesink.CPU, Mapping: pipeline.Mapping{"enc": cachesink.Auto},
 			BatchSize: 16, NumWorkers: 2, SaveDir: filepath.Join(dir, "cache"), ShardObjects: 20,
-			DType: cachesink.Float16, Compression: cachesink.LZ4, RecordBatchRows: 7,
+			DType: cachesink.Float16, Compression: cachesink.LZ4, RecordBatchRows: 7, Access: cachesink.AccessCopy,
 			KeyExtractors: pipeline.NamedKey(text),
 		},
 		Head: head.SkipConnection{Dropout: 0.1, SkipDropout: 0.2, Layers: 2},
@@ -216,6 +217,7 @@ func twins(t testing.TB) []twin {
 		{"no compression", map[string]string{"  compression": ""}, func(c *pipeline.Config[row]) { c.Cache.Compression = "" }},
 		{"zstd", map[string]string{"  compression": "zstd"}, func(c *pipeline.Config[row]) { c.Cache.Compression = cachesink.Zstd }},
 		{"no record_batch_rows", map[string]string{"  record_batch_rows": ""}, func(c *pipeline.Config[row]) { c.Cache.RecordBatchRows = 0 }},
+		{"no access", map[string]string{"  access": ""}, func(c *pipeline.Config[row]) { c.Cache.Access = "" }},
 		{
 			"no key_extractors",
 			map[string]string{"  key_extractors": ""},
@@ -233,7 +235,7 @@ func twins(t testing.TB) []twin {
 			"an empty cache",
 			map[string]string{
 				"  cache_type": "", "  mapping": "", "  batch_size": "", "  num_workers": "", "  save_dir": "",
-				"  shard_objects": "", "  key_extractors": "", "  dtype": "", "  compression": "", "  record_batch_rows": "",
+				"  shard_objects": "", "  key_extractors": "", "  dtype": "", "  compression": "", "  record_batch_rows": "", "  access": "",
 			},
 			func(c *pipeline.Config[row]) { c.Cache = &pipeline.CacheConfig{} },
 		},
@@ -241,7 +243,7 @@ func twins(t testing.TB) []twin {
 			"no cache",
 			map[string]string{
 				"cache": "", "  cache_type": "", "  mapping": "", "  batch_size": "", "  num_workers": "", "  save_dir": "",
-				"  shard_objects": "", "  key_extractors": "", "  dtype": "", "  compression": "", "  record_batch_rows": "",
+				"  shard_objects": "", "  key_extractors": "", "  dtype": "", "  compression": "", "  record_batch_rows": "", "  access": "",
 			},
 			func(c *pipeline.Config[row]) { c.Cache = nil },
 		},

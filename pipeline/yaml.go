@@ -289,6 +289,11 @@ func (y *yamlConfig) cache(s *section) {
 		s.oneOf("compression", compression, string(cachesink.Uncompressed), string(cachesink.LZ4), string(cachesink.Zstd))
 	}
 	c.Compression = cachesink.Compression(compression)
+	var access string
+	if s.text("access", &access); access != "" {
+		s.oneOf("access", access, string(cachesink.AccessMapped), string(cachesink.AccessCopy))
+	}
+	c.Access = cachesink.Access(access)
 	s.text("save_dir", &c.SaveDir)
 	if cachesink.Scheme(c.SaveDir) == "" {
 		c.SaveDir = y.path(c.SaveDir)
