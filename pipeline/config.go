@@ -21,6 +21,7 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/metric"
+	"github.com/permafrost-ml/permafrost/pipeline/sampler"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/source"
 )
@@ -161,6 +162,9 @@ type Config[Row any] struct {
 	Loss loss.Config
 	// Train are the options of training; its seed is Seed.
 	Train train.Options
+	// Sampler chooses the samples and the batches of an epoch of TrainSplit.
+	// Default: nil, every sample once, in batches of Train.BatchSize.
+	Sampler sampler.Config
 	// Metrics are measured on the split Eval before and after training.
 	// Default: precision at 1 and reciprocal rank.
 	Metrics []metric.Config
@@ -283,8 +287,11 @@ func (c Config[Row]) withDefaults() (Config[Row], error) {
 	if c.TrainSplit == "" {
 		c.TrainSplit = "train"
 	}
-	if c.Loss != nil && c.Splits[c.TrainSplit] == nil {
+	if (c.Loss != nil || c.Sampler != nil) && c.Splits[c.TrainSplit] == nil {
 		bad("the split to train on, %q, is not declared", c.TrainSplit)
+	}
+	if err := c.checkSampler(); err != nil {
+		bad("sampler %s: %w", c.Sampler.Type(), err)
 	}
 	if c.EvalSplit == "" {
 		if _, ok := c.Splits["val"]; ok {
@@ -303,6 +310,22 @@ func (c Config[Row]) withDefaults() (Config[Row], error) {
 		c.Allocator = memory.DefaultAllocator
 	}
 	return c, errors.Join(errs...)
+}
+
+func (c *Config[Row]) checkSampler() error {
+	if c.Sampler == nil {
+		return nil
+	}
+	splits := c.Sampler.Splits()
+	for _, name := range splits {
+		if c.Splits[name] == nil {
+			return fmt.Errorf("it takes samples of the split %q, which is not declared", name)
+		}
+	}
+	if len(splits) > 0 && !slices.Contains(splits, c.TrainSplit) {
+		return fmt.Errorf("it takes samples of %s, and not of the split to train on, %q", strings.Join(splits, ", "), c.TrainSplit)
+	}
+	return c.Sampler.Validate(c.batching())
 }
 
 // keepTypes are the types that a kept column may declare.

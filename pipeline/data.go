@@ -1,9 +1,7 @@
 package pipeline
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -16,6 +14,7 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
+	"github.com/permafrost-ml/permafrost/source"
 )
 
 // data is a split as the trainer reads it: train.Data. The embeddings of all
@@ -29,25 +28,33 @@ type data struct {
 	labels []int32 // by row, for groups
 	scores []float32
 	subs   []int32
-	ids    [2][]int64 // by row: numbers of the objects of both sides
+	ids    [][]int64 // by row: numbers of the objects of each side
 	// Classes are the labels in the order of their numbers.
 	classes []string
-	replay  func(ctx context.Context, sequential bool, epoch int) iter.Seq2[arrow.Record, error]
-	seq     bool
+	// First are the numbers of the first rows of splits that were joined; nil
+	// for a single one.
+	first map[string]int64
+	// Epoch and scan replay the rows.
+	epoch func(ctx context.Context, epoch int) iter.Seq2[arrow.Record, error]
+	scan  func(ctx context.Context) iter.Seq2[arrow.Record, error]
 }
 
-// newData prepares a split for training or evaluation.
-func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error) {
-	r, err := p.reader(ctx, split)
-	if err != nil {
-		return nil, err
-	}
-	d := &data{names: p.names, rows: r.Rows(), seq: p.cfg.Train.Sequential}
-	s := r.Split()
+// newData prepares the rows of a replay for training or evaluation.
+func (p *Pipeline[Row]) newData(ctx context.Context, of epochs) (*data, error) {
+	d := &data{names: p.names, rows: of.rows()}
+	s := of.split()
 	if s.Kind == cachesink.Group {
 		d.kind = loss.Groups
 	} else {
 		d.kind = loss.Pairs
+	}
+	if parts := of.parts(); len(parts) > 1 {
+		d.first = map[string]int64{}
+		first := int64(0)
+		for _, part := range parts {
+			d.first[part.Name] = first
+			first += part.Rows
+		}
 	}
 	columns := []string{cachesink.ColumnRow}
 	for _, e := range s.Encoders {
@@ -65,59 +72,46 @@ func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error
 			columns = append(columns, cachesink.EncoderColumn(e.Name, side, role))
 		}
 	}
-	if err := d.columns(r.Columns(), s); err != nil {
-		return nil, fmt.Errorf("split %q: %w", split, err)
+	if err := d.columns(ctx, of); err != nil {
+		return nil, fmt.Errorf("split %q: %w", of.name(), err)
 	}
-	sel, err := r.Select(columns...)
+	of, err := of.selected(columns...)
 	if err != nil {
 		return nil, err
 	}
-	d.replay = func(ctx context.Context, sequential bool, epoch int) iter.Seq2[arrow.Record, error] {
-		return p.replay(ctx, sel, sequential, epoch, EpochOptions{})
+	d.epoch = func(ctx context.Context, epoch int) iter.Seq2[arrow.Record, error] {
+		return p.replay(ctx, of, epoch, EpochOptions{})
+	}
+	whole := of
+	whole.opts = source.ReplayOptions{BatchSize: of.opts.BatchSize, Sequential: true}
+	d.scan = func(ctx context.Context) iter.Seq2[arrow.Record, error] {
+		return p.replay(ctx, whole, 0, EpochOptions{})
 	}
 	return d, nil
 }
 
 // columns reads what goes with the rows and is not an embedding.
-func (d *data) columns(rec arrow.Record, s *cachesink.Split) (err error) {
-	if s.Kind == cachesink.Group {
-		d.labels, d.classes, err = classes(rec, cachesink.ColumnLabel)
-	} else {
-		d.subs, _, err = classes(rec, cachesink.ColumnSubgroup)
-		if scores, ok := columnOf(rec, cachesink.ColumnScore).(*array.Float32); ok {
-			d.scores = scores.Float32Values()
-		} else {
-			err = errors.Join(err, errors.New("no column score"))
-		}
+func (d *data) columns(ctx context.Context, of epochs) (err error) {
+	if d.ids, err = of.objects(ctx); err != nil {
+		return err
 	}
+	if d.kind == loss.Groups {
+		d.labels, d.classes, err = of.classes(ctx, cachesink.ColumnLabel)
+		return err
+	}
+	if d.subs, _, err = of.classes(ctx, cachesink.ColumnSubgroup); err != nil {
+		return err
+	}
+	a, err := of.column(ctx, cachesink.ColumnScore)
 	if err != nil {
 		return err
 	}
-	numbers := map[string]int64{}
-	var key []byte
-	for k, side := range s.Kind.Sides() {
-		d.ids[k] = make([]int64, s.Rows)
-		var ids []*array.FixedSizeBinary
-		for _, e := range s.Encoders {
-			a, ok := columnOf(rec, cachesink.EncoderColumn(e.Name, side, cachesink.RoleID)).(*array.FixedSizeBinary)
-			if !ok {
-				return fmt.Errorf("no ids of encoder %q", e.Name)
-			}
-			ids = append(ids, a)
-		}
-		for row := range int(s.Rows) {
-			key = key[:0]
-			for _, a := range ids {
-				key = append(key, a.Value(row)...)
-			}
-			n, ok := numbers[string(key)]
-			if !ok {
-				n = int64(len(numbers))
-				numbers[string(key)] = n
-			}
-			d.ids[k][row] = n
-		}
+	defer a.Release()
+	scores, ok := a.(*array.Float32)
+	if !ok {
+		return fmt.Errorf("%w: column %q is of type %v", cachesink.ErrSchema, cachesink.ColumnScore, a.DataType())
 	}
+	d.scores = slices.Clone(scores.Float32Values())
 	return nil
 }
 
@@ -127,39 +121,6 @@ func columnOf(rec arrow.Record, name string) arrow.Array {
 		return nil
 	}
 	return rec.Column(at[0])
-}
-
-// classes numbers the values of a column in their sorted order.
-func classes(rec arrow.Record, column string) (numbers []int32, names []string, err error) {
-	switch a := columnOf(rec, column).(type) {
-	case *array.String:
-		return number(a.Len(), a.Value, func(v string) string { return v })
-	case *array.Int64:
-		return number(a.Len(), a.Value, func(v int64) string { return fmt.Sprint(v) })
-	}
-	return nil, nil, fmt.Errorf("no column %q of texts or integers", column)
-}
-
-func number[V cmp.Ordered](n int, value func(int) V, name func(V) string) (numbers []int32, names []string, err error) {
-	known := map[V]int32{}
-	var values []V
-	for i := range n {
-		v := value(i)
-		if _, ok := known[v]; !ok {
-			known[v] = 0
-			values = append(values, v)
-		}
-	}
-	slices.Sort(values)
-	for i, v := range values {
-		known[v] = int32(i)
-		names = append(names, name(v))
-	}
-	numbers = make([]int32, n)
-	for i := range n {
-		numbers[i] = known[value(i)]
-	}
-	return numbers, names, nil
 }
 
 // Kind implements train.Data.
@@ -176,12 +137,12 @@ func (d *data) Classes() int { return len(d.classes) }
 
 // Epoch implements train.Data.
 func (d *data) Epoch(ctx context.Context, epoch int) iter.Seq2[*train.Batch, error] {
-	return d.batches(d.replay(ctx, d.seq, epoch))
+	return d.batches(d.epoch(ctx, epoch))
 }
 
 // Scan implements train.Data.
 func (d *data) Scan(ctx context.Context) iter.Seq2[*train.Batch, error] {
-	return d.batches(d.replay(ctx, true, 0))
+	return d.batches(d.scan(ctx))
 }
 
 // batches turns record batches into what the trainer takes; everything in a
@@ -206,11 +167,10 @@ func (d *data) batches(recs iter.Seq2[arrow.Record, error]) iter.Seq2[*train.Bat
 }
 
 func (d *data) fill(out *train.Batch, rec arrow.Record, a, b *joined) (err error) {
-	rows, ok := columnOf(rec, cachesink.ColumnRow).(*array.Int64)
-	if !ok {
-		return fmt.Errorf("%w: no column row", cachesink.ErrSchema)
+	at, err := d.rowsOf(rec, a)
+	if err != nil {
+		return err
 	}
-	at := rows.Int64Values()
 	if d.kind == loss.Groups {
 		out.A, err = a.join(d, rec, "")
 		out.Labels = pick(out.Labels, d.labels, at)
@@ -228,6 +188,26 @@ func (d *data) fill(out *train.Batch, rec arrow.Record, a, b *joined) (err error
 	return err
 }
 
+// rowsOf returns the numbers of a batch's rows.
+func (d *data) rowsOf(rec arrow.Record, j *joined) ([]int64, error) {
+	rows, ok := columnOf(rec, cachesink.ColumnRow).(*array.Int64)
+	if !ok {
+		return nil, fmt.Errorf("%w: no column row", cachesink.ErrSchema)
+	}
+	if d.first == nil {
+		return rows.Int64Values(), nil
+	}
+	splits, ok := columnOf(rec, splitColumn).(*array.String)
+	if !ok {
+		return nil, fmt.Errorf("%w: no column split", cachesink.ErrSchema)
+	}
+	j.rows = j.rows[:0]
+	for i, row := range rows.Int64Values() {
+		j.rows = append(j.rows, d.first[splits.Value(i)]+row)
+	}
+	return j.rows, nil
+}
+
 func pick[T any](dst, from []T, rows []int64) []T {
 	dst = dst[:0]
 	for _, r := range rows {
@@ -236,9 +216,12 @@ func pick[T any](dst, from []T, rows []int64) []T {
 	return dst
 }
 
-// joined is the buffer in which the embeddings of several encoders stand
-// side by side.
-type joined struct{ buf []float32 }
+// joined are the buffers in which the embeddings of several encoders stand
+// side by side, and the rows of several splits are numbered.
+type joined struct {
+	buf  []float32
+	rows []int64
+}
 
 // join returns one side's embeddings, [rows, dim]: over the memory of the
 // record batch where there is one encoder.

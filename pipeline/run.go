@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/permafrost-ml/permafrost/pipeline/head"
+	"github.com/permafrost-ml/permafrost/pipeline/sampler"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 )
 
@@ -40,6 +41,8 @@ type TrainReport struct {
 	SamplesPerSecond   float64 `json:"samples_per_second"` // at the median epoch
 	FirstLoss          float64 `json:"first_loss"`
 	FinalLoss          float64 `json:"final_loss"`
+	// Sampler is the declared one, nil without: its type and its options.
+	Sampler map[string]any `json:"sampler,omitempty"`
 }
 
 // EvalReport holds metrics of a split: of the embeddings as the encoders
@@ -76,14 +79,22 @@ func (p *Pipeline[Row]) Run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	res.Cache = p.CacheReport(res.Fill)
-	trainData, err := p.newData(ctx, p.cfg.TrainSplit)
+	sampled, err := p.epochs(ctx, p.cfg.TrainSplit)
+	if err != nil {
+		return nil, err
+	}
+	trainData, err := p.newData(ctx, sampled)
 	if err != nil {
 		return nil, err
 	}
 	var evalData *data
 	if p.cfg.EvalSplit != "" {
 		p.progress(Progress{Phase: "eval"})
-		if evalData, err = p.newData(ctx, p.cfg.EvalSplit); err != nil {
+		whole, err := p.whole(ctx, p.cfg.EvalSplit)
+		if err != nil {
+			return nil, err
+		}
+		if evalData, err = p.newData(ctx, whole); err != nil {
 			return nil, err
 		}
 		if res.Eval, err = p.baseline(ctx, evalData); err != nil {
@@ -95,6 +106,7 @@ func (p *Pipeline[Row]) Run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	res.Train = trainReport(p.cfg.TrainSplit, trainData.rows, trained)
+	res.Train.Sampler = sampler.Declared(p.cfg.Sampler)
 	if evalData != nil {
 		p.progress(Progress{Phase: "eval"})
 		rep, err := train.Evaluate(ctx, evalData, trained.Head.Freeze(), p.cfg.Metrics...)
@@ -192,7 +204,7 @@ func trainReport(split string, rows int64, r *train.Result) *TrainReport {
 	slices.Sort(secs)
 	t.MedianEpochSeconds = secs[len(secs)/2]
 	if t.MedianEpochSeconds > 0 {
-		t.SamplesPerSecond = float64(rows) / t.MedianEpochSeconds
+		t.SamplesPerSecond = float64(r.Epochs[0].Rows) / t.MedianEpochSeconds
 	}
 	return t
 }

@@ -29,10 +29,14 @@ func (e everything) Rows() int64 { return e.rows }
 func (e everything) Gather(_ context.Context, rows []int64) (arrow.Record, error) {
 	list := arrow.FixedSizeListOf(3, arrow.PrimitiveTypes.Float32)
 	fields := []arrow.Field{
-		{Name: "row", Type: arrow.PrimitiveTypes.Int64}, {Name: "half", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
-		{Name: "score", Type: arrow.PrimitiveTypes.Float32}, {Name: "odd", Type: arrow.FixedWidthTypes.Boolean, Nullable: true},
-		{Name: "text", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "bytes", Type: arrow.BinaryTypes.Binary},
-		{Name: "id", Type: &arrow.FixedSizeBinaryType{ByteWidth: 2}}, {Name: "e", Type: list},
+		{Name: "row", Type: arrow.PrimitiveTypes.Int64},
+		{Name: "half", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
+		{Name: "score", Type: arrow.PrimitiveTypes.Float32},
+		{Name: "odd", Type: arrow.FixedWidthTypes.Boolean, Nullable: true},
+		{Name: "text", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "bytes", Type: arrow.BinaryTypes.Binary},
+		{Name: "id", Type: &arrow.FixedSizeBinaryType{ByteWidth: 2}},
+		{Name: "e", Type: list},
 	}
 	if e.typ != nil {
 		fields = append(fields, arrow.Field{Name: "other", Type: e.typ, Nullable: true})
