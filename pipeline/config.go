@@ -312,22 +312,6 @@ func (c Config[Row]) withDefaults() (Config[Row], error) {
 	return c, errors.Join(errs...)
 }
 
-func (c *Config[Row]) checkSampler() error {
-	if c.Sampler == nil {
-		return nil
-	}
-	splits := c.Sampler.Splits()
-	for _, name := range splits {
-		if c.Splits[name] == nil {
-			return fmt.Errorf("it takes samples of the split %q, which is not declared", name)
-		}
-	}
-	if len(splits) > 0 && !slices.Contains(splits, c.TrainSplit) {
-		return fmt.Errorf("it takes samples of %s, and not of the split to train on, %q", strings.Join(splits, ", "), c.TrainSplit)
-	}
-	return c.Sampler.Validate(c.batching())
-}
-
 // keepTypes are the types that a kept column may declare.
 var keepTypes = []string{"int64", "float64", "bool", "text", "bytes"}
 

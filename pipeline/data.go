@@ -14,7 +14,6 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
-	"github.com/permafrost-ml/permafrost/source"
 )
 
 // data is a split as the trainer reads it: train.Data. The embeddings of all
@@ -33,14 +32,29 @@ type data struct {
 	classes []string
 	// First are the numbers of the first rows of splits that were joined; nil
 	// for a single one.
-	first map[string]int64
-	// Epoch and scan replay the rows.
-	epoch func(ctx context.Context, epoch int) iter.Seq2[arrow.Record, error]
-	scan  func(ctx context.Context) iter.Seq2[arrow.Record, error]
+	first  map[string]int64
+	replay func(ctx context.Context, sequential bool, epoch int) iter.Seq2[arrow.Record, error]
 }
 
-// newData prepares the rows of a replay for training or evaluation.
-func (p *Pipeline[Row]) newData(ctx context.Context, of epochs) (*data, error) {
+// newData prepares all rows of a split for evaluation.
+func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error) {
+	e, err := p.whole(ctx, split)
+	if err != nil {
+		return nil, err
+	}
+	return p.dataOf(ctx, e)
+}
+
+// trainData prepares what is trained on.
+func (p *Pipeline[Row]) trainData(ctx context.Context) (*data, error) {
+	e, err := p.epochs(ctx, p.cfg.TrainSplit)
+	if err != nil {
+		return nil, err
+	}
+	return p.dataOf(ctx, e)
+}
+
+func (p *Pipeline[Row]) dataOf(ctx context.Context, of epochs) (*data, error) {
 	d := &data{names: p.names, rows: of.rows()}
 	s := of.split()
 	if s.Kind == cachesink.Group {
@@ -75,17 +89,12 @@ func (p *Pipeline[Row]) newData(ctx context.Context, of epochs) (*data, error) {
 	if err := d.columns(ctx, of); err != nil {
 		return nil, fmt.Errorf("split %q: %w", of.name(), err)
 	}
-	of, err := of.selected(columns...)
+	sel, err := of.selected(columns...)
 	if err != nil {
 		return nil, err
 	}
-	d.epoch = func(ctx context.Context, epoch int) iter.Seq2[arrow.Record, error] {
-		return p.replay(ctx, of, epoch, EpochOptions{})
-	}
-	whole := of
-	whole.opts = source.ReplayOptions{BatchSize: of.opts.BatchSize, Sequential: true}
-	d.scan = func(ctx context.Context) iter.Seq2[arrow.Record, error] {
-		return p.replay(ctx, whole, 0, EpochOptions{})
+	d.replay = func(ctx context.Context, sequential bool, epoch int) iter.Seq2[arrow.Record, error] {
+		return p.replay(ctx, sel, sequential, epoch, EpochOptions{})
 	}
 	return d, nil
 }
@@ -137,12 +146,12 @@ func (d *data) Classes() int { return len(d.classes) }
 
 // Epoch implements train.Data.
 func (d *data) Epoch(ctx context.Context, epoch int) iter.Seq2[*train.Batch, error] {
-	return d.batches(d.epoch(ctx, epoch))
+	return d.batches(d.replay(ctx, false, epoch))
 }
 
 // Scan implements train.Data.
 func (d *data) Scan(ctx context.Context) iter.Seq2[*train.Batch, error] {
-	return d.batches(d.scan(ctx))
+	return d.batches(d.replay(ctx, true, 0))
 }
 
 // batches turns record batches into what the trainer takes; everything in a

@@ -15,6 +15,7 @@ import (
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
+	"github.com/permafrost-ml/permafrost/source"
 	"github.com/permafrost-ml/permafrost/stage"
 )
 
@@ -100,7 +101,7 @@ func (p *Pipeline[Row]) EpochFrom(ctx context.Context, split string, epoch int, 
 			yield(nil, err)
 			return
 		}
-		for rec, err := range p.replay(ctx, e, epoch, o) {
+		for rec, err := range p.replay(ctx, e, false, epoch, o) {
 			if err != nil {
 				yield(nil, fmt.Errorf("epoch %d of split %q: %w", epoch, split, err))
 				return
@@ -131,6 +132,25 @@ func (p *Pipeline[Row]) reader(ctx context.Context, split string) (*cachesink.Sp
 	}
 	p.readers[split] = r
 	return r, nil
+}
+
+// replay yields the record batches of one pass, borrowed, with embeddings
+// for every encoder: gathered where they are cached, else computed. A
+// sequential one is of all samples, whatever the sampler is.
+func (p *Pipeline[Row]) replay(ctx context.Context, e epochs, sequential bool, epoch int, o EpochOptions) iter.Seq2[arrow.Record, error] {
+	if sequential {
+		e.opts = source.ReplayOptions{BatchSize: e.opts.BatchSize, Sequential: true}
+	}
+	e.opts.Rank, e.opts.World, e.opts.Workers = o.Rank, o.World, o.Workers
+	rp, err := source.Replay(e.table(), e.opts)
+	if err != nil {
+		return func(yield func(arrow.Record, error) bool) { yield(nil, err) }
+	}
+	recs := rp.EpochFrom(ctx, epoch, o.Done)
+	if !p.loop.needed(e.split()) {
+		return recs
+	}
+	return p.loop.encode(ctx, e.split(), recs, p.cfg.Cache.workers())
 }
 
 // inLoop runs the encoders that are not cached, in every epoch. Opened

@@ -3,7 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"iter"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -203,24 +203,26 @@ func (p *Pipeline[Row]) addSampler(ctx context.Context, e *epochs) (err error) {
 	return err
 }
 
+// checkSampler holds the sampler to what else is declared.
+func (c *Config[Row]) checkSampler() error {
+	if c.Sampler == nil {
+		return nil
+	}
+	splits := c.Sampler.Splits()
+	for _, name := range splits {
+		if c.Splits[name] == nil {
+			return fmt.Errorf("it takes samples of the split %q, which is not declared", name)
+		}
+	}
+	if len(splits) > 0 && !slices.Contains(splits, c.TrainSplit) {
+		return fmt.Errorf("it takes samples of %s, and not of the split to train on, %q", strings.Join(splits, ", "), c.TrainSplit)
+	}
+	return c.Sampler.Validate(c.batching())
+}
+
 // batching is what the batches of training have in common.
 func (c *Config[Row]) batching() sampler.Batching {
 	return sampler.Batching{
 		Size: c.Train.BatchSize, DropLast: c.Train.DropLast, Sequential: c.Train.Sequential, Seed: c.Seed,
 	}
-}
-
-// replay yields the record batches of one pass, borrowed, with embeddings
-// for every encoder: gathered where they are cached, else computed.
-func (p *Pipeline[Row]) replay(ctx context.Context, e epochs, epoch int, o EpochOptions) iter.Seq2[arrow.Record, error] {
-	e.opts.Rank, e.opts.World, e.opts.Workers = o.Rank, o.World, o.Workers
-	rp, err := source.Replay(e.table(), e.opts)
-	if err != nil {
-		return func(yield func(arrow.Record, error) bool) { yield(nil, err) }
-	}
-	recs := rp.EpochFrom(ctx, epoch, o.Done)
-	if !p.loop.needed(e.split()) {
-		return recs
-	}
-	return p.loop.encode(ctx, e.split(), recs, p.cfg.Cache.workers())
 }

@@ -33,16 +33,17 @@ type CacheReport struct {
 
 // TrainReport describes a training.
 type TrainReport struct {
-	Split              string  `json:"split"`
-	Rows               int64   `json:"rows"`
+	Split string `json:"split"`
+	Rows  int64  `json:"rows"` // of the splits
+	// Sampler is the declared one, its type and its options; nil without.
+	Sampler map[string]any `json:"sampler,omitempty"`
+
 	Epochs             int     `json:"epochs"`
 	FirstEpochSeconds  float64 `json:"first_epoch_seconds"`
 	MedianEpochSeconds float64 `json:"median_epoch_seconds"`
 	SamplesPerSecond   float64 `json:"samples_per_second"` // at the median epoch
 	FirstLoss          float64 `json:"first_loss"`
 	FinalLoss          float64 `json:"final_loss"`
-	// Sampler is the declared one, nil without: its type and its options.
-	Sampler map[string]any `json:"sampler,omitempty"`
 }
 
 // EvalReport holds metrics of a split: of the embeddings as the encoders
@@ -79,22 +80,14 @@ func (p *Pipeline[Row]) Run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	res.Cache = p.CacheReport(res.Fill)
-	sampled, err := p.epochs(ctx, p.cfg.TrainSplit)
-	if err != nil {
-		return nil, err
-	}
-	trainData, err := p.newData(ctx, sampled)
+	trainData, err := p.trainData(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var evalData *data
 	if p.cfg.EvalSplit != "" {
 		p.progress(Progress{Phase: "eval"})
-		whole, err := p.whole(ctx, p.cfg.EvalSplit)
-		if err != nil {
-			return nil, err
-		}
-		if evalData, err = p.newData(ctx, whole); err != nil {
+		if evalData, err = p.newData(ctx, p.cfg.EvalSplit); err != nil {
 			return nil, err
 		}
 		if res.Eval, err = p.baseline(ctx, evalData); err != nil {
