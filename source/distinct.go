@@ -66,11 +66,13 @@ func (d *distinct) Epoch(epoch int) Draw {
 }
 
 func (d *distinct) start(epoch int) *distinctEpoch {
+	all := d.order.Len()
+	rows := int(min(int64(d.size), all)) // in a batch
 	// No more than half of the set is ever full.
-	slots := 1 << bits.Len(uint(2*d.size*max(len(d.objects), 1)))
+	slots := 1 << bits.Len(uint(2*rows*max(len(d.objects), 1)))
 	return &distinctEpoch{
-		distinct: d, fill: d.order.Epoch(epoch), left: d.order.Len(),
-		waiting: make([]int64, 0, deferredBatches*d.size),
+		distinct: d, fill: d.order.Epoch(epoch), left: all,
+		waiting: make([]int64, 0, min(deferredBatches*int64(rows), all)),
 		set:     objectSet{slots: make([]objectSlot, slots), shift: 64 - uint(bits.Len(uint(slots-1)))},
 	}
 }
@@ -103,11 +105,11 @@ func (e *distinctEpoch) next(dst []int64) []int64 {
 }
 
 func (e *distinctEpoch) form(dst []int64) []int64 {
-	full := len(dst) + e.size
+	before := len(dst)
 	e.set.clear()
 	still := 0
 	for i, row := range e.waiting {
-		if len(dst) == full {
+		if len(dst)-before == e.size {
 			still += copy(e.waiting[still:], e.waiting[i:])
 			break
 		}
@@ -119,7 +121,7 @@ func (e *distinctEpoch) form(dst []int64) []int64 {
 		}
 	}
 	e.waiting = e.waiting[:still]
-	for len(dst) < full && e.more() {
+	for len(dst)-before < e.size && e.more() {
 		row := e.ahead[0]
 		switch {
 		case e.take(row):

@@ -2,6 +2,10 @@ package source
 
 import "fmt"
 
+// maxGroupBatch is the number of rows that a batch balanced by group may have:
+// the rows of the table do not bound it.
+const maxGroupBatch = 1 << 24
+
 // GroupOptions say how batches are balanced by group.
 type GroupOptions struct {
 	// Groups is the number of groups in a batch, all different. There must be
@@ -27,10 +31,24 @@ type GroupOptions struct {
 // every row of the large ones.
 //
 // Any batch is found at once. The index of the groups takes 8 bytes a row, and
-// is made by a counting sort.
+// is made by a counting sort, which takes 8 bytes more for each number of a
+// group until it is done.
 func GroupBalanced(groups []int32, rows []int64, o GroupOptions) (Sampler, error) {
 	if o.Groups < 1 || o.Samples < 1 {
 		return nil, fmt.Errorf("a batch of %d groups with %d rows each", o.Groups, o.Samples)
+	}
+	if o.Groups > maxGroupBatch/o.Samples {
+		return nil, fmt.Errorf("a batch of %d groups with %d rows each is more than %d rows", o.Groups, o.Samples, maxGroupBatch)
+	}
+	for row, g := range groups {
+		if g < 0 {
+			return nil, fmt.Errorf("row %d is of the group %d", row, g)
+		}
+	}
+	for _, row := range rows {
+		if row < 0 || row >= int64(len(groups)) {
+			return nil, fmt.Errorf("row %d of %d", row, len(groups))
+		}
 	}
 	b := &groupBalanced{GroupOptions: o}
 	b.index(groups, rows)

@@ -228,6 +228,18 @@ func TestSamplersRefuse(t *testing.T) {
 		{"a part without rows", func() error { _, err := source.Mixed([]source.Part{{Rows: 3, Weight: 1}, {Weight: 1}}, 0); return err }},
 		{"no groups", func() error { _, err := source.GroupBalanced(nil, nil, source.GroupOptions{Samples: 1}); return err }},
 		{"no samples", func() error { _, err := source.GroupBalanced(nil, nil, source.GroupOptions{Groups: 1}); return err }},
+		{"a batch too large", func() error {
+			_, err := source.GroupBalanced([]int32{0}, nil, source.GroupOptions{Groups: 1, Samples: math.MaxInt})
+			return err
+		}},
+		{"a negative group", func() error {
+			_, err := source.GroupBalanced([]int32{0, -1}, nil, source.GroupOptions{Groups: 1, Samples: 1})
+			return err
+		}},
+		{"a row of no group", func() error {
+			_, err := source.GroupBalanced([]int32{0, 1}, []int64{0, 2}, source.GroupOptions{Groups: 1, Samples: 1})
+			return err
+		}},
 		{"too few groups", func() error {
 			_, err := source.GroupBalanced([]int32{0, 1, 5}, []int64{0, 2}, source.GroupOptions{Groups: 3, Samples: 1})
 			return err
@@ -277,7 +289,7 @@ func distinctly(order []int64, objects [][]int64, size int) (out [][]int64) {
 			if take(order[0]) {
 				continue
 			}
-			if len(waiting) == 16*size {
+			if size < 1000 && len(waiting) == 16*size {
 				break
 			}
 			waiting = append(waiting, order[0])
@@ -301,7 +313,7 @@ func TestDistinct(t *testing.T) {
 		"groups": {pairs(n, 100)[0]}, "one object": {same}, "both sides equal": {unlike, unlike},
 		"one on a side": {same, unlike}, "all differ": {unlike}, "nothing": nil,
 	} {
-		for _, size := range []int{1, 2, 7, 64, 1000} {
+		for _, size := range []int{1, 2, 7, 64, 1000, math.MaxInt} {
 			s := made[source.Sampler](t)(source.Distinct(source.Shuffled(n, 9), objects, size, false))
 			got := drawn(s, 4)
 			if want := distinctly(order(n, 9, 4), objects, size); !slices.EqualFunc(got, want, slices.Equal) {
