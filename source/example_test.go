@@ -153,8 +153,8 @@ func ExampleGroupBalanced() {
 		fmt.Println(draw(nil, batch))
 	}
 	// Output:
-	// [7 7 0 4]
-	// [7 7 6 2]
+	// [7 7 4 6]
+	// [7 7 2 3]
 }
 
 // No row shares a batch with one of the same object.

@@ -1,6 +1,9 @@
 package source
 
-import "fmt"
+import (
+	"fmt"
+	"math/bits"
+)
 
 // maxGroupBatch is the number of rows that a batch balanced by group may have:
 // the rows of the table do not bound it.
@@ -115,10 +118,10 @@ func (b *groupBalanced) Epoch(epoch int) Draw {
 		}
 		at := uint64(epoch)*uint64(b.batches) + uint64(batch)
 		visit, first := at/b.round, int64(at%b.round)*int64(b.Groups)
-		groups := orders.pass(visit)
 		dst, rows := extend(dst, b.Groups*b.Samples)
-		for i := range b.Groups {
-			b.sample(rows[i*b.Samples:(i+1)*b.Samples], groups.At(first+int64(i)), visit)
+		orders.pass(visit).Fill(rows[:b.Groups], first)
+		for i, k := b.Groups-1, b.Samples; i >= 0; i-- { // backwards: the numbers of groups are in the way
+			b.sample(rows[i*k:(i+1)*k], rows[i], visit)
 		}
 		return dst
 	}
@@ -133,12 +136,40 @@ func (b *groupBalanced) sample(dst []int64, group int64, visit uint64) {
 	n := int64(len(rows))
 	k := int64(len(dst))
 	round := uint64(max(n/k, 1)) // visits of a permutation of the rows
-	p := NewPermutation(n, mix(b.Seed+uint64(group+2)*golden), int(visit/round))
-	p.Fill(dst[:min(n, k)], int64(visit%round)*k)
-	for i := range dst[:min(n, k)] {
-		dst[i] = rows[dst[i]]
+	first := int64(visit%round) * k
+	seed := mix(b.Seed + uint64(group+2)*golden)
+	own := dst[:min(n, k)]
+	if n <= smallGroup {
+		shuffleSmall(own, n, first, epochState(seed, int(visit/round)))
+	} else {
+		p := NewPermutation(n, seed, int(visit/round))
+		p.Fill(own, first)
+	}
+	for i := range own {
+		own[i] = rows[own[i]]
 	}
 	for i := n; i < k; i++ {
 		dst[i] = dst[i-n]
+	}
+}
+
+// smallGroup is how many rows are shuffled faster than their order is computed
+// index by index.
+const smallGroup = 64
+
+// shuffleSmall sets dst to the numbers at the positions from first on of 0..n-1
+// shuffled: Durstenfeld, "Algorithm 235: Random permutation", 1964.
+func shuffleSmall(dst []int64, n, first int64, state uint64) {
+	var order [smallGroup]uint8
+	for i := range order {
+		order[i] = uint8(i)
+	}
+	for i := range first + int64(len(dst)) {
+		j, _ := bits.Mul64(mix(state+uint64(i+1)*golden), uint64(n-i))
+		j += uint64(i)
+		order[i], order[j] = order[j], order[i]
+	}
+	for i := range dst {
+		dst[i] = int64(order[first+int64(i)])
 	}
 }
