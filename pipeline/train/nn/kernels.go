@@ -31,10 +31,8 @@ func NormalizeBackward(g, y Mat, inv []float32) {
 	Parallel(g.Rows, 2*g.Cols, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			gr, yr := g.Row(i), y.Row(i)
-			along := float32(Dot(yr, gr))
-			for j, v := range yr {
-				gr[j] = (gr[j] - v*along) * inv[i]
-			}
+			kernels.Axpy(-float32(Dot(yr, gr)), yr, gr)
+			kernels.Scale(inv[i], gr, gr)
 		}
 	})
 }
@@ -84,9 +82,7 @@ const piece = 256
 
 // expMinus writes e^(a-b) to dst. All have one length.
 func expMinus(dst, a, b []float32) {
-	for i, v := range a {
-		dst[i] = v - b[i]
-	}
+	kernels.Sub(dst, a, b)
 	kernels.Exp(dst, dst)
 }
 
@@ -108,12 +104,7 @@ func Add(a, b Mat) {
 func GatedAdd(y, x, z Mat, bias, gate []float32) {
 	Parallel(x.Rows, 2*x.Cols, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
-			yr, xr, zr := y.Row(i), x.Row(i), z.Row(i)
-			for j, v := range zr {
-				v += bias[j]
-				zr[j] = v
-				yr[j] = v*gate[j] + xr[j]
-			}
+			kernels.GatedAdd(y.Row(i), x.Row(i), z.Row(i), bias, gate)
 		}
 	})
 }
@@ -128,13 +119,7 @@ func GatedAddBackward(dz Mat, dbias, dg []float32, dy, z Mat, gate []float32, s 
 		clear(sb)
 		clear(sg)
 		for i := range z.Rows {
-			dzr, dyr, zr := dz.Row(i)[lo:hi], dy.Row(i)[lo:hi], z.Row(i)[lo:hi]
-			for j, d := range dyr {
-				v := d * gt[j]
-				dzr[j] = v
-				sb[j] += float64(v)
-				sg[j] += float64(v * zr[j])
-			}
+			kernels.GatedBackward(dz.Row(i)[lo:hi], dy.Row(i)[lo:hi], z.Row(i)[lo:hi], gt, sb, sg)
 		}
 		for j, v := range gt {
 			dbias[lo+j] += float32(sb[j])
@@ -204,23 +189,11 @@ func SoftmaxBackward(l Mat, lse []float32, labels []int32, scale float32) {
 }
 
 // AdamStep holds the numbers of one step of Adam.
-type AdamStep struct {
-	Keep1, Add1 float32 // beta1 and 1 - beta1
-	Keep2, Add2 float32 // beta2 and 1 - beta2
-	Rate        float32 // learning rate / (1 - beta1^t)
-	Root        float32 // sqrt(1 - beta2^t)
-	Eps         float32
-}
+type AdamStep kernels.AdamStep
 
 // Apply updates the moments m and v by the gradient g and then the values w:
 // w -= Rate·m / (sqrt(v)/Root + Eps).
 func (a AdamStep) Apply(w, g, m, v []float32) {
-	Parallel(len(w), 4, func(lo, hi int) {
-		w, g, m, v := w[lo:hi], g[lo:hi], m[lo:hi], v[lo:hi]
-		for i, d := range g {
-			m[i] = a.Keep1*m[i] + a.Add1*d
-			v[i] = a.Keep2*v[i] + a.Add2*d*d
-			w[i] -= a.Rate * m[i] / (float32(math.Sqrt(float64(v[i])))/a.Root + a.Eps)
-		}
-	})
+	step := kernels.AdamStep(a)
+	Parallel(len(w), 4, func(lo, hi int) { step.Apply(w[lo:hi], g[lo:hi], m[lo:hi], v[lo:hi]) })
 }
