@@ -21,6 +21,7 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/metric"
+	"github.com/permafrost-ml/permafrost/pipeline/sampler"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/source"
 )
@@ -168,6 +169,9 @@ type Config[Row any] struct {
 	Loss loss.Config
 	// Train are the options of training; its seed is Seed.
 	Train train.Options
+	// Sampler chooses the samples and the batches of an epoch of TrainSplit.
+	// Default: nil, every sample once, in batches of Train.BatchSize.
+	Sampler sampler.Config
 	// Metrics are measured on the split Eval before and after training.
 	// Default: precision at 1 and reciprocal rank.
 	Metrics []metric.Config
@@ -298,8 +302,11 @@ func (c Config[Row]) withDefaults() (Config[Row], error) {
 	if c.TrainSplit == "" {
 		c.TrainSplit = "train"
 	}
-	if c.Loss != nil && c.Splits[c.TrainSplit] == nil {
+	if (c.Loss != nil || c.Sampler != nil) && c.Splits[c.TrainSplit] == nil {
 		bad("the split to train on, %q, is not declared", c.TrainSplit)
+	}
+	if err := c.checkSampler(); err != nil {
+		bad("sampler %s: %w", c.Sampler.Type(), err)
 	}
 	if c.EvalSplit == "" {
 		if _, ok := c.Splits["val"]; ok {

@@ -95,9 +95,11 @@ func (b *Batch) Retain() {
 func (b *Batch) Release() { b.rec.Release() }
 
 // Epoch yields the batches of a split: shuffled by (Seed, epoch) unless
-// Train.Sequential is set, of Train.BatchSize samples. It fills the cache
-// first where that has not been done. The sequence depends on the seed, the
-// epoch and the number of rows alone.
+// Train.Sequential is set, of Train.BatchSize samples. Of TrainSplit they are
+// those of training, as Sampler and Train.DropLast say; of other splits every
+// sample comes once. It fills the cache first where that has not been done.
+// The sequence depends on the seed, the epoch, the number of rows and, with a
+// sampler, on the columns that it reads alone.
 func (p *Pipeline[Row]) Epoch(ctx context.Context, split string, epoch int) iter.Seq2[*Batch, error] {
 	return p.EpochFrom(ctx, split, epoch, EpochOptions{})
 }
@@ -122,13 +124,13 @@ type EpochOptions struct {
 // and wherever they went on.
 func (p *Pipeline[Row]) EpochFrom(ctx context.Context, split string, epoch int, o EpochOptions) iter.Seq2[*Batch, error] {
 	return func(yield func(*Batch, error) bool) {
-		r, err := p.reader(ctx, split)
+		e, err := p.epochs(ctx, split)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
 		b := &Batch{}
-		for rec, err := range p.replay(ctx, r, p.cfg.Train.Sequential, epoch, o) {
+		for rec, err := range p.replay(ctx, e, false, epoch, o) {
 			if err != nil {
 				yield(nil, fmt.Errorf("epoch %d of split %q: %w", epoch, split, err))
 				return
@@ -165,20 +167,22 @@ func (p *Pipeline[Row]) reader(ctx context.Context, split string) (*cachesink.Sp
 }
 
 // replay yields the record batches of one pass, borrowed, with embeddings
-// for every encoder: gathered where they are cached, else computed.
-func (p *Pipeline[Row]) replay(ctx context.Context, r *cachesink.SplitReader, sequential bool, epoch int, o EpochOptions) iter.Seq2[arrow.Record, error] {
-	rp, err := source.Replay(r, source.ReplayOptions{
-		BatchSize: p.cfg.Train.BatchSize, Sequential: sequential, Seed: p.cfg.Seed,
-		Rank: o.Rank, World: o.World, Workers: o.Workers,
-	})
+// for every encoder: gathered where they are cached, else computed. A
+// sequential one is of all samples, whatever the sampler is.
+func (p *Pipeline[Row]) replay(ctx context.Context, e epochs, sequential bool, epoch int, o EpochOptions) iter.Seq2[arrow.Record, error] {
+	if sequential {
+		e.opts = source.ReplayOptions{BatchSize: e.opts.BatchSize, Sequential: true}
+	}
+	e.opts.Rank, e.opts.World, e.opts.Workers = o.Rank, o.World, o.Workers
+	rp, err := source.Replay(e.table(), e.opts)
 	if err != nil {
 		return func(yield func(arrow.Record, error) bool) { yield(nil, err) }
 	}
 	recs := rp.EpochFrom(ctx, epoch, o.Done)
-	if !p.loop.needed(r.Split()) {
+	if !p.loop.needed(e.split()) {
 		return recs
 	}
-	return p.loop.encode(ctx, r.Split(), recs, p.cfg.Cache.workers())
+	return p.loop.encode(ctx, e.split(), recs, p.cfg.Cache.workers())
 }
 
 // inLoop runs the encoders that are not cached, in every epoch. Opened

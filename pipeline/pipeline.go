@@ -34,6 +34,7 @@ type Pipeline[Row any] struct {
 	progressMu sync.Mutex
 	tables     cachesink.Tables
 	readers    map[string]*cachesink.SplitReader // by split
+	sampled    *epochs                           // of the split that is trained on, with a sampler
 	filled     map[string]*cachesink.Split       // by split, once filled
 	loop       inLoop
 }
@@ -79,6 +80,7 @@ func (p *Pipeline[Row]) Close() error {
 
 // forget releases what was read of the cache, to be read again when needed.
 func (p *Pipeline[Row]) forget() {
+	p.sampled = nil
 	for _, r := range p.readers {
 		r.Release()
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
+	"github.com/permafrost-ml/permafrost/pipeline/sampler"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
 )
@@ -34,8 +35,11 @@ type CacheReport struct {
 
 // TrainReport describes a training.
 type TrainReport struct {
-	Split              string  `json:"split"`
-	Rows               int64   `json:"rows"`
+	Split string `json:"split"`
+	Rows  int64  `json:"rows"` // of the splits
+	// Sampler is the declared one, its type and its options; nil without.
+	Sampler map[string]any `json:"sampler,omitempty"`
+
 	Epochs             int     `json:"epochs"`
 	FirstEpochSeconds  float64 `json:"first_epoch_seconds"`
 	MedianEpochSeconds float64 `json:"median_epoch_seconds"`
@@ -103,7 +107,7 @@ func (p *Pipeline[Row]) Run(ctx context.Context) (*Result, error) {
 // train trains the head, measures it and writes the output folder, with a
 // filled cache. It completes the result.
 func (p *Pipeline[Row]) train(ctx context.Context, res *Result) error {
-	trainData, err := p.newData(ctx, p.cfg.TrainSplit)
+	trainData, err := p.trainData(ctx)
 	if err != nil {
 		return err
 	}
@@ -119,6 +123,7 @@ func (p *Pipeline[Row]) train(ctx context.Context, res *Result) error {
 	}
 	res.Train = trainReport(p.cfg.TrainSplit, trainData.rows, trained)
 	res.Train.ResumedStep = resumed
+	res.Train.Sampler = sampler.Declared(p.cfg.Sampler)
 	if evalData != nil {
 		p.progress(Progress{Phase: "eval"})
 		var encoders *train.FrozenEncoders
@@ -233,7 +238,7 @@ func trainReport(split string, rows int64, r *train.Result) *TrainReport {
 	slices.Sort(secs)
 	t.MedianEpochSeconds = secs[len(secs)/2]
 	if t.MedianEpochSeconds > 0 {
-		t.SamplesPerSecond = float64(rows) / t.MedianEpochSeconds
+		t.SamplesPerSecond = float64(r.Epochs[0].Rows) / t.MedianEpochSeconds
 	}
 	return t
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/metric"
+	"github.com/permafrost-ml/permafrost/pipeline/sampler"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/pipeline/train/trainable"
 	"github.com/permafrost-ml/permafrost/source"
@@ -257,6 +258,34 @@ func twins(t testing.TB) []twin {
 		{"shuffled", map[string]string{"train": "{epochs: 2, batch_size: 16}"}, func(c *pipeline.Config[row]) {
 			c.Train = train.Options{Epochs: 2, BatchSize: 16}
 		}},
+		{"full batches", map[string]string{"train": "{epochs: 2, batch_size: 16, drop_last: true}"}, func(c *pipeline.Config[row]) {
+			c.Train = train.Options{Epochs: 2, BatchSize: 16, DropLast: true}
+		}},
+		{
+			"a sampler",
+			map[string]string{"train": "{epochs: 2, sampler: {type: group_balanced, groups: 3, samples: 2, column: subgroup}}"},
+			func(c *pipeline.Config[row]) {
+				c.Train, c.Sampler = train.Options{Epochs: 2}, sampler.GroupBalanced{Groups: 3, Samples: 2, Column: "subgroup"}
+			},
+		},
+		{
+			"samplers",
+			map[string]string{"train": "{epochs: 2, batch_size: 4, sampler: {type: no_duplicates, of: {type: subset, column: n, values: [1, 3, 5, 8, 9, 4, 2], fraction: 0.9, of: {type: mixed, weights: {train: 3, val: 1}}}}}"},
+			func(c *pipeline.Config[row]) {
+				c.Train = train.Options{Epochs: 2, BatchSize: 4}
+				c.Sampler = sampler.NoDuplicates{Of: sampler.Subset{
+					Column: "n", Values: sampler.Values{"1", "3", "5", "8", "9", "4", "2"}, Fraction: 0.9,
+					Of: sampler.Mixed{Weights: map[string]float64{"train": 3, "val": 1}},
+				}}
+			},
+		},
+		{
+			"a weighted sampler",
+			map[string]string{"train": "{epochs: 2, batch_size: 16, sampler: {type: weighted, column: n}}"},
+			func(c *pipeline.Config[row]) {
+				c.Train, c.Sampler = train.Options{Epochs: 2, BatchSize: 16}, sampler.Weighted{Column: "n"}
+			},
+		},
 		{"a plain training", map[string]string{"train": ""}, func(c *pipeline.Config[row]) { c.Train = train.Options{} }},
 		{
 			"a whole training",
