@@ -30,7 +30,7 @@ func (o *original) find(ctx context.Context, f *Fill, id *[32]byte) (int64, erro
 		return -1, nil
 	}
 	if !o.loaded {
-		if _, err := loadIDs(ctx, f, o.entry, &o.table); err != nil {
+		if _, err := loadIDs(ctx, f.c.st, o.entry, &o.table); err != nil {
 			return -1, f.c.moved(ctx, err)
 		}
 		o.loaded = true

@@ -22,27 +22,27 @@ func readAll(ctx context.Context, st Storage) error {
 		return err
 	}
 	for i := range c.Manifest().Splits {
-		sp := &c.Manifest().Splits[i]
-		var tables Tables
-		r, err := c.Read(ctx, sp, &tables)
-		if err == nil {
-			rows := make([]int64, r.Rows())
-			for i := range rows {
-				rows[i] = int64(i)
-			}
-			rec, e := r.Gather(ctx, rows)
-			if e == nil {
-				rec.Release()
-			}
-			err = e
-			r.Release()
-		}
-		tables.Release()
-		if err != nil {
+		if err := readSplit(ctx, c, &c.Manifest().Splits[i]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// readSplit serves all rows of a split.
+func readSplit(ctx context.Context, c *Cache, sp *Split) error {
+	var tables Tables
+	defer tables.Release()
+	r, err := c.Read(ctx, sp, &tables)
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	rec, err := r.Gather(ctx, upTo(r.Rows()))
+	if err == nil {
+		rec.Release()
+	}
+	return err
 }
 
 // TestDamage changes one file of a cache at a time: a bit, the length, the
@@ -124,12 +124,7 @@ func everyBit(t *testing.T, c *Cache, mem *store.Mem, name string) (cases int) {
 				continue
 			}
 			read++
-			var tables Tables
-			r, err := c.Read(t.Context(), sp, &tables)
-			if err == nil {
-				r.Release()
-			}
-			tables.Release()
+			err := readSplit(t.Context(), c, sp)
 			if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), base) {
 				t.Fatalf("%s, %s %d, split %q: error %v", name, what, n, sp.Name, err)
 			}
@@ -282,24 +277,69 @@ func TestVerifyFindsEach(t *testing.T) {
 	}
 }
 
-// TestFillOnDamage: a fill reads what is stored, and does not build on what
-// is damaged.
+// TestFillOnDamage: a fill reads the ids of what is stored, and does not build
+// on those that are damaged. Embeddings it leaves to who reads them.
 func TestFillOnDamage(t *testing.T) {
+	for _, codec := range []Compression{Uncompressed, LZ4, Zstd} {
+		t.Run(string(codec), func(t *testing.T) {
+			mem := store.NewMem()
+			s := setup{
+				splits: map[string][]encode.Sample{"train": groups("a", 200, 200)}, shard: 100, codec: codec,
+				models: map[string]hashModel{"e": {dim: 600, seed: "e"}}, mem: checked(t),
+			}
+			c, _ := mustRun(t, s, mem)
+			shard := c.Manifest().Encoders[0].Shards[1]
+			whole, err := store.ReadAll(t.Context(), mem, shard.Name, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fill := func(name string, flip int) error {
+				b := bytes.Clone(whole)
+				b[flip] ^= 1
+				if err := store.Put(t.Context(), mem, shard.Name, b, true); err != nil {
+					t.Fatal(err)
+				}
+				s := s
+				s.splits = map[string][]encode.Sample{name: append(groups("a", 200, 200), groups(name, 3, 3)...)}
+				_, stats, err := s.run(t.Context(), mem)
+				if e := stats.Encoders["e"]; err == nil && (e.Reused != 200 || e.Encoded != 3) {
+					t.Errorf("%+v", e)
+				}
+				return err
+			}
+			wantErr(t, fill("val", 2000), ErrCorrupt, shard.Name)
+			wantErr(t, fill("val", len(whole)-100), ErrCorrupt, shard.Name)
+			if codec != Uncompressed {
+				return // there is less than a block of embeddings alone
+			}
+			if err := fill("val", len(whole)/2); err != nil {
+				t.Fatal(err)
+			}
+			wantErr(t, readAll(t.Context(), mem), ErrCorrupt, shard.Name)
+		})
+	}
+}
+
+// TestIDsOfOtherFiles: what is no shard has no ids.
+func TestIDsOfOtherFiles(t *testing.T) {
 	mem := store.NewMem()
-	s := setup{splits: map[string][]encode.Sample{"train": groups("a", 20, 20)}}
-	c, _ := mustRun(t, s, mem)
-	shard := c.Manifest().Encoders[0].Shards[1]
-	b, err := store.ReadAll(t.Context(), mem, shard.Name, 1<<20)
-	if err != nil {
-		t.Fatal(err)
+	c, _ := mustRun(t, setup{splits: map[string][]encode.Sample{"train": groups("a", 8, 8)}}, mem)
+	shard, split := c.Manifest().Encoders[0].Shards[0].File, c.Manifest().Splits[0].Files[0]
+	few, many := shard, shard
+	few.Rows--
+	many.Rows++
+	for name, tc := range map[string]struct {
+		f    File
+		says string
+	}{
+		"split":      {split, "not that of ids"},
+		"fewer rows": {few, "more rows than the 7"},
+		"more rows":  {many, "it has 8 rows"},
+	} {
+		none := func(*[idBytes]byte) error { return nil }
+		err := eachID(t.Context(), mem, tc.f, none)
+		if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
-	b = bytes.Clone(b)
-	b[100] ^= 1
-	if err := store.Put(t.Context(), mem, shard.Name, b, true); err != nil {
-		t.Fatal(err)
-	}
-	s.splits["val"] = groups("b", 3, 3)
-	s.mem = checked(t)
-	_, _, err = s.run(t.Context(), mem)
-	wantErr(t, err, ErrCorrupt, shard.Name)
 }

@@ -180,6 +180,14 @@
 // name; if an encoder gives other bytes than it did, the entry of the shard
 // changes with it, in a new generation.
 //
+// Of a damaged shard a repair takes the embeddings whose blocks hold, and
+// encodes those of the other blocks: where they do not depend on their batch
+// they alone, else all of the object batches that have one. In a compressed
+// shard blocks are not those of rows, and whole record batches are lost, or all
+// of it with its footer. Ids are had from blocks that hold and from the splits,
+// and the shard's id proves them. What comes out is the file only if the
+// manifest's sum says so; else all objects are encoded.
+//
 // # Identities
 //
 // The id of an object is package encode's: SHA-256 over a version tag and the

@@ -140,6 +140,12 @@ func readIPC(ctx context.Context, r *checkedReader, mem memory.Allocator, fn fun
 	return rows, nil
 }
 
+// ipcInput gives bytes whose checksums held.
+type ipcInput interface {
+	ipc.ReadAtSeeker
+	Size() int64
+}
+
 // ipcFile is an Arrow IPC file that is being read.
 type ipcFile struct {
 	*ipc.FileReader
@@ -150,7 +156,7 @@ type ipcFile struct {
 // malformed files; that ends here as an error, as it does in recordAt. On
 // others it ends the process: the footer, where a type may contain itself, is
 // read by package arrowipc first.
-func openIPC(r *checkedReader, mem memory.Allocator) (f *ipcFile, err error) {
+func openIPC(r ipcInput, mem memory.Allocator) (f *ipcFile, err error) {
 	l := &lender{Allocator: mem}
 	l.watch()
 	defer l.malformed(&err)

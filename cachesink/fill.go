@@ -165,7 +165,9 @@ type encoderFill struct {
 
 	recalled atomic.Int64 // embeddings from the memo that are on their way
 
-	largest int64 // bytes of a shard to write; guarded by Fill.mu
+	largest int64 // bytes that a shard takes while it is made; guarded by Fill.mu
+
+	inputs, mostInputs int64 // bytes of those of a shard: the one being put together, the largest
 
 	mu    sync.Mutex
 	plans []*shardPlan // all new shards, in order
@@ -292,7 +294,7 @@ func (f *Fill) add(ctx context.Context, u Use) error {
 	if e.memo, err = newMemo(ctx, f, e); stored == nil || err != nil {
 		return err
 	}
-	if e.base, err = loadIDs(ctx, f, stored, &e.table); err != nil {
+	if e.base, err = loadIDs(ctx, f.c.st, stored, &e.table); err != nil {
 		return f.c.moved(ctx, err)
 	}
 	e.next = e.base

@@ -3,6 +3,7 @@ package cachesink
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -13,7 +14,7 @@ import (
 
 // Head returns the first rows of a split, at most n, in one record batch that
 // the caller owns: the columns of the split's files, then the embeddings of
-// the encoders that are cached, as [SplitReader.Gather] gives them. It reads
+// the encoders that are cached, as [SplitReader.Gather] gives them. It touches
 // only the files that hold these rows, one record batch at a time, and is nil
 // for a split without rows.
 func (c *Cache) Head(ctx context.Context, s *Split, n int) (rec arrow.Record, err error) {
@@ -35,7 +36,7 @@ func (c *Cache) head(ctx context.Context, s *Split, n int) (arrow.Record, error)
 		}
 	}()
 	left := min(int64(max(n, 0)), s.Rows)
-	err := c.someBatches(ctx, s, func(int64, int64) bool { return left > 0 }, func(_ int64, rec arrow.Record) error {
+	err := c.someBatches(ctx, s, func(int64, int64) bool { return left > 0 }, nil, func(_ int64, rec arrow.Record) error {
 		part := rec.NewSlice(0, min(left, rec.NumRows()))
 		recs = append(recs, part)
 		if left -= part.NumRows(); left == 0 {
@@ -91,9 +92,10 @@ func vectorArray(vecs []float32, dim int) arrow.Array {
 	return array.MakeFromData(list)
 }
 
-// vectorsAt returns the embeddings at some positions, in their order. It
-// reads the shards that hold them, one record batch at a time, and calls
-// check with the number of each position and the id that stands there.
+// vectorsAt returns the embeddings at some positions, in their order. Of the
+// shards that hold them it touches their rows only where it can map the file,
+// else it reads the file, one record batch at a time. It calls check with the
+// number of each position and the id that stands there.
 func (c *Cache) vectorsAt(ctx context.Context, e *Encoder, pos []int64, check func(i int, id []byte) error) ([]float32, error) {
 	order := make([]int, len(pos)) // numbers of positions, by position
 	for i, p := range pos {
@@ -110,20 +112,23 @@ func (c *Cache) vectorsAt(ctx context.Context, e *Encoder, pos []int64, check fu
 		if len(order) == 0 || pos[order[0]] >= start {
 			continue
 		}
-		err := readShard(ctx, c.st, c.mem, e, s.File, func(rec arrow.Record) error {
-			ids, vecs, err := shardColumns(rec, e, s)
+		err := c.eachChunk(ctx, e, s, func(ch *chunk) error {
+			ids, vecs, err := shardColumns(ch.rec, e, s)
 			if err != nil {
 				return err
 			}
-			for ; len(order) > 0 && pos[order[0]] < at+rec.NumRows(); order = order[1:] {
+			for ; len(order) > 0 && pos[order[0]] < at+int64(ch.rows); order = order[1:] {
 				i := order[0]
 				row := int(pos[i] - at)
+				if err := ch.holdRow(row); err != nil {
+					return err
+				}
 				if err := check(i, ids[row*idBytes:(row+1)*idBytes]); err != nil {
 					return err
 				}
 				vecs.read(out[i*e.Dim:(i+1)*e.Dim], row)
 			}
-			if at += rec.NumRows(); len(order) == 0 || pos[order[0]] >= start {
+			if at += int64(ch.rows); len(order) == 0 || pos[order[0]] >= start {
 				return errEnough
 			}
 			return nil
@@ -133,4 +138,50 @@ func (c *Cache) vectorsAt(ctx context.Context, e *Encoder, pos []int64, check fu
 		}
 	}
 	return out, nil
+}
+
+// holdRow checks the blocks of a row with its id, where they are mapped.
+func (c *chunk) holdRow(row int) error {
+	if c.file == nil {
+		return nil
+	}
+	return errors.Join(c.file.hold(c.idsAt+row*idBytes, c.idsAt+(row+1)*idBytes), c.hold(row, 1))
+}
+
+// eachChunk calls fn with the record batches of a shard. Rows of mapped ones
+// are to be held before they are touched.
+func (c *Cache) eachChunk(ctx context.Context, e *Encoder, s Shard, fn func(*chunk) error) error {
+	f, err := c.mapShard(ctx, s, &Tables{})
+	if err != nil {
+		return fmt.Errorf("map %s of %s: %w", s.Name, c.st, err)
+	}
+	if f != nil {
+		defer f.release()
+		chunks, err := placeShard(f, e, s)
+		if err == nil {
+			defer func() {
+				for _, ch := range chunks {
+					ch.rec.Release()
+				}
+			}()
+			return guarded([]*mappedFile{f}, func() error {
+				for i := range chunks {
+					if err := fn(&chunks[i]); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		if errors.Is(err, ErrCorrupt) {
+			return fmt.Errorf("map %s of %s: %w", s.Name, c.st, err)
+		}
+	}
+	return readShard(ctx, c.st, c.mem, e, s.File, func(rec arrow.Record) error {
+		ch, err := chunkOf(rec, e)
+		if err != nil {
+			return corrupt(s.Name, "%v", err)
+		}
+		return fn(&ch)
+	})
 }

@@ -19,7 +19,31 @@ func TestHead(t *testing.T) {
 		dtypes:   map[string]DType{"f": Int8},
 		uncached: []string{"none"}, shard: 4000, batch: 64, mem: checked(t),
 	}
-	c, _ := mustRun(t, s, quickDir(dir))
+	mustRun(t, s, quickDir(dir))
+	for what, st := range map[string]Storage{"read": unmapped{Dir(dir)}, "mapped": Dir(dir)} {
+		c, err := Open(t.Context(), st, s.mem)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run(what, func(t *testing.T) { heads(t, c) })
+	}
+	c, err := Open(t.Context(), Dir(dir), s.mem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sp := &c.manifest.Splits[0]
+	shards := c.manifest.Encoders[0].Shards
+	flipByte(t, dir, shards[len(shards)-1].Name)
+	rec, err := c.Head(t.Context(), sp, 7)
+	if err != nil {
+		t.Fatalf("the last shard was touched for the first rows: %v", err)
+	}
+	rec.Release()
+	_, err = c.Head(t.Context(), sp, 9000)
+	wantErr(t, err, ErrCorrupt, shards[len(shards)-1].Name)
+}
+
+func heads(t *testing.T, c *Cache) {
 	sp := &c.manifest.Splits[0]
 	for _, n := range []int{1, 7, 8192, 8193, 9000, 1 << 30} {
 		var tables Tables
@@ -56,13 +80,4 @@ func TestHead(t *testing.T) {
 	if rec, err := c.Head(t.Context(), sp, 0); rec != nil || err != nil {
 		t.Errorf("no rows: %v, %v", rec, err)
 	}
-	shards := c.manifest.Encoders[0].Shards
-	flipByte(t, dir, shards[len(shards)-1].Name)
-	rec, err := c.Head(t.Context(), sp, 7)
-	if err != nil {
-		t.Fatalf("the last shard was read for the first rows: %v", err)
-	}
-	rec.Release()
-	_, err = c.Head(t.Context(), sp, 9000)
-	wantErr(t, err, ErrCorrupt, shards[len(shards)-1].Name)
 }

@@ -129,14 +129,20 @@ func FuzzShard(f *testing.F) {
 			defer tab.Release()
 			row := make([]float32, dim)
 			for i := range min(tab.Rows(), 100) {
-				if err := tab.gather(row, []int64{i}); err != nil {
+				if err := tab.gather(t.Context(), row, []int64{i}, nil); err != nil {
 					return err
 				}
 			}
-			if lent, err := tab.lend([]int64{0}); err == nil && lent != nil {
-				lent.Release()
+			if lent, err := tab.lend(t.Context(), []int64{0}, nil); err == nil && lent != nil {
+				lent.give()
 			}
 			return nil
+		})
+		bounds(t, len(b), func(memory.Allocator) error {
+			var ids idTable
+			defer ids.close()
+			_, err := loadIDs(t.Context(), mem, &m.Encoders[0], &ids)
+			return err
 		})
 		if d != Float32 {
 			return

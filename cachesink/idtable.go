@@ -2,6 +2,7 @@ package cachesink
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 )
 
@@ -31,6 +32,23 @@ const (
 )
 
 func (t *idTable) len() int64 { return t.n }
+
+// reserve makes room for n ids that are to come, so that the table need not
+// grow while they do: the parts get about as many each.
+func (t *idTable) reserve(n int64) error {
+	each := float64(n) / float64(len(t.parts))
+	slots := int((each + 3*math.Sqrt(each)) * 10 / 9)
+	for i := range t.parts {
+		p := &t.parts[i]
+		if slots*slotSize <= len(p.mem) || slots < minSlots {
+			continue
+		}
+		if err := p.resize(slots); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // insert stores pos for an id that is not there; for one that is, it returns
 // the position stored before.
@@ -65,11 +83,11 @@ func (t *idTable) find(id *[32]byte) (pos int64, ok bool) {
 // slot returns the id's slot, or the empty one where it would go.
 func (p *idPart) slot(id *[32]byte) []byte {
 	slots := uint64(len(p.mem) / slotSize)
-	hi, _ := bits.Mul64(binary.LittleEndian.Uint64(id[8:]), slots)
-	key := string(id[:16])
+	low, high := binary.LittleEndian.Uint64(id[:]), binary.LittleEndian.Uint64(id[8:])
+	hi, _ := bits.Mul64(high, slots)
 	for i := hi; ; {
-		s := p.mem[i*slotSize : (i+1)*slotSize]
-		if binary.LittleEndian.Uint64(s[16:]) == 0 || string(s[:16]) == key {
+		s := p.mem[i*slotSize : (i+1)*slotSize : (i+1)*slotSize]
+		if binary.LittleEndian.Uint64(s[16:]) == 0 || binary.LittleEndian.Uint64(s) == low && binary.LittleEndian.Uint64(s[8:]) == high {
 			return s
 		}
 		if i++; i == slots {
@@ -78,8 +96,10 @@ func (p *idPart) slot(id *[32]byte) []byte {
 	}
 }
 
-func (p *idPart) grow() error {
-	slots := max(minSlots, len(p.mem)/slotSize*9/8+1)
+func (p *idPart) grow() error { return p.resize(max(minSlots, len(p.mem)/slotSize*9/8+1)) }
+
+// resize moves the ids to so many slots.
+func (p *idPart) resize(slots int) error {
 	mem, err := allocate(slots * slotSize)
 	if err != nil {
 		return err

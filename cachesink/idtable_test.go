@@ -43,6 +43,37 @@ func TestIDTable(t *testing.T) {
 	}
 }
 
+// TestIDTableReserve: a table with room for its ids does not grow, and takes
+// no more memory than one that has grown.
+func TestIDTableReserve(t *testing.T) {
+	for _, n := range []int64{0, 10, 5000, 300_000} {
+		var table idTable
+		defer table.close()
+		if err := table.reserve(n); err != nil {
+			t.Fatal(err)
+		}
+		before := table.memory()
+		if n > 100_000 && before > 36*n {
+			t.Errorf("%d bytes for %d objects", before, n)
+		}
+		for i := range n {
+			id := randomID(uint64(i))
+			if at, fresh, err := table.insert(&id, i); err != nil || !fresh || at != i {
+				t.Fatalf("object %d of %d: %d, %v, %v", i, n, at, fresh, err)
+			}
+		}
+		if grown := table.memory() - before; n > 1000 && grown > before/100 {
+			t.Errorf("%d objects: it grew by %d bytes of %d", n, grown, before)
+		}
+		for i := range n {
+			id := randomID(uint64(i))
+			if at, ok := table.find(&id); !ok || at != i {
+				t.Fatalf("object %d of %d: %d, %v", i, n, at, ok)
+			}
+		}
+	}
+}
+
 // TestIDTableCollisions puts ids in one part, that share the bytes which
 // choose the slot, or all but the last byte that is compared.
 func TestIDTableCollisions(t *testing.T) {

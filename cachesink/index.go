@@ -12,33 +12,6 @@ import (
 	"github.com/permafrost-ml/permafrost/stage"
 )
 
-// loadIDs adds the ids of an encoder's stored objects to a table, each with
-// its position, and returns how many there are. An id that stands there twice
-// (two fills at once may both store an object) keeps its first position.
-func loadIDs(ctx context.Context, f *Fill, e *Encoder, table *idTable) (at int64, err error) {
-	mem := &recycler{Allocator: f.mem}
-	defer mem.close()
-	for _, s := range e.Shards {
-		err := readShard(ctx, f.c.st, mem, e, s.File, func(rec arrow.Record) error {
-			ids, err := idColumn(rec)
-			if err != nil {
-				return err
-			}
-			for ; len(ids) > 0; ids = ids[idBytes:] {
-				if _, _, err := table.insert((*[32]byte)(ids), at); err != nil {
-					return err
-				}
-				at++
-			}
-			return nil
-		})
-		if err != nil {
-			return at, err
-		}
-	}
-	return at, nil
-}
-
 // shardJob is a shard on its way to the encoder.
 type shardJob struct {
 	plan   *shardPlan
@@ -262,6 +235,12 @@ func (ix *indexer) take(ctx context.Context, rec arrow.Record, emit func(int, *s
 				continue
 			}
 			u.e.next++
+			if from < 0 {
+				u.e.inputs += 4 + int64(rec.Column(u.input).(*array.Binary).ValueLen(r))
+			}
+			if (u.e.next-u.e.base)%int64(ix.f.opts.ShardObjects) == 0 {
+				u.e.mostInputs, u.e.inputs = max(u.e.mostInputs, u.e.inputs), 0
+			}
 			if ix.f.opts.DryRun {
 				continue
 			}

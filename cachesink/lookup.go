@@ -48,8 +48,9 @@ type KeyMatch struct {
 // Lookup finds the objects that a key names: those whose value in a key
 // column is the key, to the byte. It returns up to opts.Limit of them, by the
 // name of the split, the number of the row, encoder and side, and how many
-// there are. It reads the split files, and of the shards those that hold a
-// returned match, one record batch at a time. A split or encoder that is not
+// there are. It looks through the keys of the split files, one record batch at a
+// time, and of the shards touches the rows of what is returned; files that
+// cannot be mapped are read. A split or encoder that is not
 // there is ErrMissing; a key that is not there is no error.
 func (c *Cache) Lookup(ctx context.Context, key string, opts LookupOptions) (found []KeyMatch, total int64, err error) {
 	err = c.again(ctx, func(at *Cache) error {
@@ -78,7 +79,7 @@ func (c *Cache) lookup(ctx context.Context, key string, opts LookupOptions) ([]K
 	var found []KeyMatch
 	var total int64
 	for _, s := range splits {
-		err := c.eachBatch(ctx, s, func(first int64, rec arrow.Record) error {
+		err := c.someBatches(ctx, s, func(int64, int64) bool { return true }, s.named(key, want), func(first int64, rec arrow.Record) error {
 			return s.match(rec, key, want, func(m *KeyMatch, row int) error {
 				if total++; total > int64(opts.Limit) {
 					return nil
@@ -125,6 +126,36 @@ func (m *Manifest) lookupSplits(opts LookupOptions) ([]*Split, error) {
 		out = append(out, newest[name])
 	}
 	return out, nil
+}
+
+// named keeps the record batches in which a key column has a key.
+func (s *Split) named(key string, want func(encoder string) bool) *sieve {
+	v := &sieve{columns: []string{}}
+	for _, e := range s.Encoders {
+		for _, side := range s.Kind.Sides() {
+			if want(e.Name) {
+				v.columns = append(v.columns, EncoderColumn(e.Name, side, RoleKey))
+			}
+		}
+	}
+	v.keep = func(rec arrow.Record) (bool, error) {
+		if len(rec.Columns()) != len(v.columns) {
+			return true, nil // whoever looks closer tells what is wrong
+		}
+		for _, a := range rec.Columns() {
+			keys, ok := a.(*array.String)
+			if !ok {
+				return true, nil
+			}
+			for i := range keys.Len() {
+				if keys.Value(i) == key {
+					return true, nil
+				}
+			}
+		}
+		return false, nil
+	}
+	return v
 }
 
 // match calls fn with the matches in a record batch, row by row.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"runtime"
 	"runtime/debug"
@@ -20,9 +21,12 @@ import (
 	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
-// mapper is a storage whose files can be mapped into memory.
+// mapper is a storage whose files can be had in memory.
 type mapper interface {
+	// Map maps a file.
 	Map(ctx context.Context, name string) (*store.Mapping, error)
+	// Load reads a file.
+	Load(ctx context.Context, name string) (*store.Mapping, error)
 }
 
 // mappedFile is a file of the cache in memory. Each block of it is checked by
@@ -31,6 +35,7 @@ type mapper interface {
 type mappedFile struct {
 	name string
 	m    *store.Mapping
+	own  bool // the memory is the process's: nobody can take it back
 	sums []byte
 	held []atomic.Uint64 // a bit for each block whose checksum held
 	left atomic.Int64    // blocks that were not checked yet
@@ -38,19 +43,30 @@ type mappedFile struct {
 	note verifiedNote
 }
 
-// mapFile maps a file that the manifest names; it is nil where that cannot be
-// done. Its caller holds a reference.
-func mapFile(ctx context.Context, st mapper, read store.Store, f File, note noteFolder) (*mappedFile, error) {
-	sums, err := readSums(ctx, read, f)
+// mapFile maps a file that the manifest names, or reads it, checked, if it is
+// to be copied; it is nil where that cannot be done. Its caller holds a
+// reference.
+func (c *Cache) mapFile(ctx context.Context, f File, o *Tables) (*mappedFile, error) {
+	st, ok := c.st.(mapper)
+	if !ok {
+		return nil, nil
+	}
+	sums, err := readSums(ctx, c.st, f)
 	if err != nil {
 		return nil, err
 	}
-	m, err := st.Map(ctx, f.Name)
+	get := st.Map
+	if o.Access == AccessCopy {
+		get = st.Load
+	}
+	m, err := get(ctx, f.Name)
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		return nil, nil
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, gone(f.Name, err)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, corrupt(f.Name, "it was cut while being read")
 	case err != nil:
 		return nil, err
 	}
@@ -59,11 +75,18 @@ func mapFile(ctx context.Context, st mapper, read store.Store, f File, note note
 		return nil, errors.Join(err, m.Close())
 	}
 	blocks := len(sums) / 4
-	mf := &mappedFile{name: f.Name, m: m, sums: sums, held: make([]atomic.Uint64, (blocks+63)/64)}
+	mf := &mappedFile{name: f.Name, m: m, own: !m.Mapped(), sums: sums, held: make([]atomic.Uint64, (blocks+63)/64)}
 	mf.left.Store(int64(blocks))
 	mf.refs.Store(1)
-	mf.note = note.of(m, f)
-	mf.note.recall(mf)
+	if o.Access != AccessCopy {
+		mf.note = o.notes().of(m, f)
+		return mf, nil
+	}
+	mf.note = noteFolder("").of(m, f)
+	if err := mf.hold(0, len(m.Bytes)); err != nil {
+		mf.release()
+		return nil, err
+	}
 	return mf, nil
 }
 
@@ -82,8 +105,12 @@ func (f *mappedFile) hold(from, to int) error {
 			continue
 		}
 		end := min((k+1)*sumBlock, len(f.m.Bytes))
-		if k%(aheadBlocks/2) == 0 || f.held[(k-1)/64].Load()&(1<<((k-1)%64)) == 0 {
-			// Not page by page, and while the blocks before are checked.
+		switch {
+		case f.own:
+		case k == 0 || f.held[(k-1)/64].Load()&(1<<((k-1)%64)) == 0:
+			// Not page by page, and no more: it may not go on here.
+			f.m.Prefetch(k*sumBlock, end)
+		case k%(aheadBlocks/2) == 0: // read while the blocks before are checked
 			f.m.Prefetch(k*sumBlock, min((k+aheadBlocks)*sumBlock, len(f.m.Bytes)))
 		}
 		b := f.m.Bytes[k*sumBlock : end]
@@ -114,6 +141,11 @@ func (f *mappedFile) buffer(at, size int64) *memory.Buffer {
 	return memory.NewBufferWithAllocator(f.m.Bytes[at:at+size:at+size], lease{f})
 }
 
+// at returns where a part of the file that is not empty begins.
+func (f *mappedFile) at(part []byte) int {
+	return int(uintptr(unsafe.Pointer(&part[0])) - uintptr(unsafe.Pointer(&f.m.Bytes[0])))
+}
+
 func (f *mappedFile) release() {
 	if f.refs.Add(-1) == 0 {
 		f.note.remember(f)
@@ -128,57 +160,69 @@ func (l lease) Free([]byte)                   { l.f.release() }
 func (l lease) Allocate(int) []byte           { panic("cachesink: a mapped file is read-only") }
 func (l lease) Reallocate(int, []byte) []byte { panic("cachesink: a mapped file is read-only") }
 
-// mapShard returns the record batches of a shard over its mapped pages, in
-// order; no file where it is to be read instead: it is compressed, not laid
-// out as ours are, or on a storage that has no pages.
-func (c *Cache) mapShard(ctx context.Context, e *Encoder, s Shard, note noteFolder) (f *mappedFile, chunks []chunk, err error) {
-	st, ok := c.st.(mapper)
-	l, err := s.layout()
-	if !ok || err != nil || l.codec != Uncompressed {
-		return nil, nil, nil // who reads it tells what is wrong
-	}
-	if f, err = mapFile(ctx, st, c.st, s.File, note); f == nil || err != nil {
-		return nil, nil, err
-	}
-	err = guarded([]*mappedFile{f}, func() error {
+// placed finds out where the record batches of a file lie, which are to have so
+// many rows. It is an error, but not ErrCorrupt, where the file is to be read
+// instead.
+func (f *mappedFile) placed(rows int64, fn func(fields []*arrowipc.Field, batches []arrowipc.Placed) error) error {
+	return guarded([]*mappedFile{f}, func() error {
+		f.note.recall(f)
 		r, err := arrowipc.Open(f, int64(len(f.m.Bytes)))
 		if err != nil {
 			return err
 		}
-		placed, err := r.Place()
+		batches, err := r.Place()
 		if err != nil {
 			return err
 		}
+		for _, p := range batches {
+			if rows -= p.Rows; p.Rows <= 0 || rows < 0 {
+				break
+			}
+		}
+		if rows != 0 {
+			return errors.New("its rows are not as many as the manifest says")
+		}
+		return fn(r.Fields, batches)
+	})
+}
+
+// placeShard returns the record batches of a shard over the pages of its file,
+// in order.
+func placeShard(f *mappedFile, e *Encoder, s Shard) (chunks []chunk, err error) {
+	l, err := s.layout()
+	if err != nil {
+		return nil, err
+	}
+	err = f.placed(s.Rows, func(fields []*arrowipc.Field, batches []arrowipc.Placed) error {
 		schema := shardSchema(e, "", l, 0)
-		if err := likeShard(r.Fields, schema, e.DType); err != nil {
+		if err := sameFields(fields, schema); err != nil {
 			return err
 		}
-		var rows int64
-		for _, p := range placed {
+		for _, p := range batches {
 			ch, err := mapBatch(f, schema, p, e)
 			if err != nil {
 				return err
 			}
-			ch.first = rows
-			rows += p.Rows
 			chunks = append(chunks, ch)
-		}
-		if rows != s.Rows {
-			return fmt.Errorf("it has %d rows, the manifest says %d", rows, s.Rows)
 		}
 		return nil
 	})
-	if err == nil {
-		return f, chunks, nil
+	if err != nil {
+		for _, ch := range chunks {
+			ch.rec.Release()
+		}
+		return nil, err
 	}
-	for _, ch := range chunks {
-		ch.rec.Release()
+	return chunks, nil
+}
+
+// mapShard maps a shard that is not compressed; the file is nil where it is to
+// be read instead.
+func (c *Cache) mapShard(ctx context.Context, s Shard, o *Tables) (*mappedFile, error) {
+	if l, err := s.layout(); err != nil || l.codec != Uncompressed {
+		return nil, nil // who reads it tells what is wrong
 	}
-	f.release()
-	if errors.Is(err, ErrCorrupt) {
-		return nil, nil, fmt.Errorf("map %s of %s: %w", s.Name, c.st, err)
-	}
-	return nil, nil, nil
+	return c.mapFile(ctx, s.File, o)
 }
 
 // mapBatch makes a record batch of the pages where it lies.
@@ -189,7 +233,7 @@ func mapBatch(f *mappedFile, schema *arrow.Schema, p arrowipc.Placed, e *Encoder
 	if e.DType == Int8 {
 		lengths, sizes = append(lengths, p.Rows), append(sizes, -1, 4*p.Rows)
 	}
-	if p.Rows == 0 || len(p.Lengths) != len(lengths) || len(p.Buffers) != len(sizes) {
+	if len(p.Lengths) != len(lengths) || len(p.Buffers) != len(sizes) {
 		return ch, fmt.Errorf("%d rows, %d arrays, %d buffers", p.Rows, len(p.Lengths), len(p.Buffers))
 	}
 	for i, n := range lengths {
@@ -224,43 +268,70 @@ func mapBatch(f *mappedFile, schema *arrow.Schema, p arrowipc.Placed, e *Encoder
 		d.Release()
 		defer arrays[i].Release()
 	}
-	ch.file, ch.valuesAt, ch.width, ch.rows = f, int(p.Buffers[4].At), e.Dim*int(width), int(p.Rows)
-	ch.rec = array.NewRecord(schema, arrays, p.Rows)
-	if ch.vecs, err = storedColumns(ch.rec, e.DType, e.Dim); err != nil {
-		ch.rec.Release()
+	rec := array.NewRecord(schema, arrays, p.Rows)
+	scales := ch.scalesAt
+	if ch, err = chunkOf(rec, e); err != nil {
+		rec.Release()
+		return ch, err
 	}
-	return ch, err
+	ch.file, ch.width, ch.scalesAt = f, e.Dim*int(width), scales
+	ch.idsAt, ch.valuesAt, ch.sound = int(p.Buffers[1].At), int(p.Buffers[4].At), &atomic.Bool{}
+	return ch, nil
 }
 
-// likeShard compares the fields of a file with those of a shard.
-func likeShard(fields []*arrowipc.Field, schema *arrow.Schema, d DType) error {
-	want := schema.Fields()
-	ok := len(fields) == len(want) && fields[0].Type == arrowipc.FixedBinary && fields[0].Width == idBytes &&
-		fields[1].Type == arrowipc.FixedList && fields[1].Width == int(want[1].Type.(*arrow.FixedSizeListType).Len()) &&
-		len(fields[1].Children) == 1
-	if ok {
-		v := fields[1].Children[0]
-		switch d {
-		case Float32:
-			ok = v.Type == arrowipc.Float && v.Width == 32
-		case Float16:
-			ok = v.Type == arrowipc.Float && v.Width == 16
-		case Int8:
-			ok = v.Type == arrowipc.Int && v.Width == 8 && v.Signed && fields[2].Type == arrowipc.Float && fields[2].Width == 32
-		}
-	}
-	for i := range fields {
-		ok = ok && fields[i].Name == want[i].Name
+// sameFields compares the fields of a file with those that it is to have.
+func sameFields(fields []*arrowipc.Field, schema *arrow.Schema) error {
+	ok := len(fields) == len(schema.Fields())
+	for i := 0; ok && i < len(fields); i++ {
+		want := schema.Field(i)
+		ok = fields[i].Name == want.Name && sameType(fields[i], want.Type)
 	}
 	if !ok {
-		return errors.New("its columns are not those of a shard")
+		return errors.New("its columns are others")
 	}
 	return nil
 }
 
+func sameType(f *arrowipc.Field, want arrow.DataType) bool {
+	number := func(t arrowipc.Type, width int) bool { return f.Type == t && f.Width == width }
+	switch want := want.(type) {
+	case *arrow.Int64Type:
+		return number(arrowipc.Int, 64) && f.Signed
+	case *arrow.Int8Type:
+		return number(arrowipc.Int, 8) && f.Signed
+	case *arrow.Float16Type:
+		return number(arrowipc.Float, 16)
+	case *arrow.Float32Type:
+		return number(arrowipc.Float, 32)
+	case *arrow.Float64Type:
+		return number(arrowipc.Float, 64)
+	case *arrow.BooleanType:
+		return f.Type == arrowipc.Bool
+	case *arrow.StringType:
+		return f.Type == arrowipc.Text
+	case *arrow.BinaryType:
+		return f.Type == arrowipc.Binary
+	case *arrow.FixedSizeBinaryType:
+		return number(arrowipc.FixedBinary, want.ByteWidth)
+	case *arrow.FixedSizeListType:
+		return number(arrowipc.FixedList, int(want.Len())) && len(f.Children) == 1 && sameType(f.Children[0], want.Elem())
+	}
+	return false
+}
+
+// holds says whether all blocks of the bytes in [from, to) were checked.
+func (f *mappedFile) holds(from, to int) bool {
+	for k := from / sumBlock; k*sumBlock < to; k++ {
+		if f.held[k/64].Load()&(1<<(k%64)) == 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // hold checks the blocks of some rows, where they are mapped.
 func (c *chunk) hold(row, n int) error {
-	if c.file == nil || c.file.left.Load() == 0 {
+	if c.file == nil || c.sound.Load() {
 		return nil
 	}
 	if c.scalesAt > 0 {
@@ -268,7 +339,13 @@ func (c *chunk) hold(row, n int) error {
 			return err
 		}
 	}
-	return c.file.hold(c.valuesAt+row*c.width, c.valuesAt+(row+n)*c.width)
+	if err := c.file.hold(c.valuesAt+row*c.width, c.valuesAt+(row+n)*c.width); err != nil {
+		return err
+	}
+	if c.file.holds(c.valuesAt, c.valuesAt+c.rows*c.width) && (c.scalesAt == 0 || c.file.holds(c.scalesAt, c.scalesAt+4*c.rows)) {
+		c.sound.Store(true)
+	}
+	return nil
 }
 
 // guarded runs fn, in which a page of a mapped file may be gone: the process

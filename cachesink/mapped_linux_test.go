@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"testing"
 
 	"github.com/permafrost-ml/permafrost/encode"
@@ -49,5 +50,33 @@ func TestMappedMemory(t *testing.T) {
 	}
 	if grown := ownMemory(t) - before; grown > 16<<10 {
 		t.Errorf("%d KiB more are resident", grown)
+	}
+}
+
+// TestScarceMemory: files that were read more often than memory can be large
+// enough for are read around no more, and still served.
+func TestScarceMemory(t *testing.T) {
+	dir := t.TempDir()
+	mustRun(t, mappedFill(Float32), quickDir(dir))
+	r := openedIn(t, Dir(dir), &Tables{})
+	want := slices.Clone(gathered(t, r, shuffledRows(1200)))
+	r.pages.begun.Add(-scarceReads*r.pages.size - 1)
+	for range 2 * readsEvery {
+		if !slices.Equal(gathered(t, r, shuffledRows(1200)), want) {
+			t.Fatal("the rows are others")
+		}
+	}
+	maps, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		t.Skip(err)
+	}
+	random := 0
+	for _, part := range bytes.Split(maps, []byte("VmFlags:")) {
+		if flags, _, _ := bytes.Cut(part, []byte("\n")); bytes.Contains(flags, []byte(" rr ")) {
+			random++
+		}
+	}
+	if random < len(r.watch.files) {
+		t.Errorf("%d of %d mappings are for random reads", random, len(r.watch.files))
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,50 +28,6 @@ func mappedFill(d DType) setup {
 	}
 }
 
-// openedIn reads the first split of a cache. Both are released at the end.
-func openedIn(t *testing.T, st Storage, tables *Tables) *SplitReader {
-	t.Helper()
-	c, err := Open(t.Context(), st, checked(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := c.Read(t.Context(), &c.Manifest().Splits[0], tables)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		r.Release()
-		tables.Release()
-	})
-	return r
-}
-
-func gathered(t *testing.T, r *SplitReader, rows []int64) []float32 {
-	t.Helper()
-	rec, err := r.Gather(t.Context(), rows)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rec.Release()
-	_, v, _ := embeddings(t, rec, "e")
-	return slices.Clone(v)
-}
-
-func upTo(n int64) []int64 {
-	rows := make([]int64, n)
-	for i := range rows {
-		rows[i] = int64(i)
-	}
-	return rows
-}
-
-func shuffledRows(n int64) []int64 {
-	rows := upTo(n)
-	rng := rand.New(rand.NewPCG(1, 2))
-	rng.Shuffle(len(rows), func(i, j int) { rows[i], rows[j] = rows[j], rows[i] })
-	return rows
-}
-
 // within says whether memory lies in a mapped file.
 func within(f *mappedFile, p unsafe.Pointer) bool {
 	at := uintptr(unsafe.Pointer(&f.m.Bytes[0]))
@@ -86,10 +42,10 @@ func TestMapped(t *testing.T) {
 			dir := t.TempDir()
 			mustRun(t, mappedFill(d), quickDir(dir))
 			r := openedIn(t, Dir(dir), &Tables{})
-			read := openedIn(t, Dir(dir), &Tables{Copy: true})
-			files := r.tables["e"].files
-			if len(files) != 3 || len(read.tables["e"].files) != 0 {
-				t.Fatalf("%d and %d of 3 shards are mapped", len(files), len(read.tables["e"].files))
+			read := openedIn(t, Dir(dir), &Tables{Access: AccessCopy})
+			files := r.tables["e"].guard
+			if len(files) != 3 || len(r.watch.files) != 4 || len(read.watch.files) != 0 {
+				t.Fatalf("%d, %d and %d of 3 shards and a split file are mapped", len(files), len(r.watch.files), len(read.watch.files))
 			}
 			for _, rows := range [][]int64{{999, 3, 3, 4, 5, 169, 170, 171, 0}, shuffledRows(1200), upTo(1200)} {
 				if !slices.Equal(gathered(t, r, rows), gathered(t, read, rows)) {
@@ -114,9 +70,9 @@ func TestNotMapped(t *testing.T) {
 	s := mappedFill(Float32)
 	s.codec = LZ4
 	mustRun(t, s, quickDir(dir))
-	for name, st := range map[string]Storage{"compressed": Dir(dir), "another filesystem": quickDir(dir)} {
+	for name, st := range map[string]Storage{"compressed": Dir(dir), "another storage": unmapped{Dir(dir)}} {
 		r := openedIn(t, st, &Tables{})
-		if n := len(r.tables["e"].files); n > 0 {
+		if n := len(r.tables["e"].guard); n > 0 {
 			t.Errorf("%s: %d files are mapped", name, n)
 		}
 		if got := gathered(t, r, []int64{7, 1000}); len(got) != 300 {
@@ -148,9 +104,8 @@ func TestMappedDamage(t *testing.T) {
 		}
 		var tables Tables
 		r, err := cache.Read(t.Context(), &cache.Manifest().Splits[0], &tables)
-		if err != nil { // a block with metadata
-			wantErr(t, err, ErrCorrupt, shard.Name)
-			continue
+		if err != nil {
+			t.Fatal(err)
 		}
 		bad, good := 0, 0
 		for row := range int64(1000) {
@@ -163,7 +118,8 @@ func TestMappedDamage(t *testing.T) {
 			bad++
 			wantErr(t, err, ErrCorrupt, shard.Name, fmt.Sprintf("block %d", at/sumBlock))
 		}
-		if bad == 0 || bad > sumBlock/(4*150)+2 || good < 800 {
+		metadata := bad == int(shard.Rows) // of the block is needed for all rows
+		if bad == 0 || !metadata && bad > sumBlock/(4*150)+2 || bad+good != 1000 {
 			t.Errorf("damage in byte %d: %d rows are refused, %d are not", at, bad, good)
 		}
 		if _, err := r.Gather(t.Context(), shuffledRows(1000)); !errors.Is(err, ErrCorrupt) {
@@ -177,24 +133,29 @@ func TestMappedDamage(t *testing.T) {
 // TestMappedFileIsCut: a file that is cut while it is mapped ends in an error,
 // not the process, whether its blocks were checked before or not.
 func TestMappedFileIsCut(t *testing.T) {
-	for _, seen := range []bool{false, true} {
-		for _, size := range []int64{0, 4096, 30_000} {
-			dir := t.TempDir()
-			c, _ := mustRun(t, mappedFill(Int8), quickDir(dir))
-			shard := c.Manifest().Encoders[0].Shards[1].Name
-			r := openedIn(t, Dir(dir), &Tables{})
-			if seen {
-				gathered(t, r, upTo(1000))
+	for i := range 4 { // three shards and a file of the split
+		for _, seen := range []bool{false, true} {
+			for _, size := range []int64{0, 4096, 30_000} {
+				dir := t.TempDir()
+				c, _ := mustRun(t, mappedFill(Int8), quickDir(dir))
+				name := c.Manifest().Files()[i]
+				r := openedIn(t, Dir(dir), &Tables{})
+				if seen {
+					gathered(t, r, upTo(1000))
+				}
+				if err := os.Truncate(filepath.Join(dir, name), size); err != nil {
+					t.Fatal(err)
+				}
+				if size == 4096 {
+					r.pages.until.Store(math.MaxInt64) // while pages are fetched
+				}
+				r.watch.looked.Store(time.Now().Add(time.Hour).UnixNano()) // without looking
+				_, err := r.Gather(t.Context(), shuffledRows(1000))
+				wantErr(t, err, ErrCorrupt, name)
+				r.watch.looked.Store(0)
+				_, err = r.Gather(t.Context(), []int64{0})
+				wantErr(t, err, ErrCorrupt, name, "changed")
 			}
-			if err := os.Truncate(filepath.Join(dir, shard), size); err != nil {
-				t.Fatal(err)
-			}
-			r.tables["e"].looked.Store(time.Now().Add(time.Hour).UnixNano()) // without looking
-			_, err := r.Gather(t.Context(), shuffledRows(1000))
-			wantErr(t, err, ErrCorrupt, shard)
-			r.tables["e"].looked.Store(0)
-			_, err = r.Gather(t.Context(), []int64{0})
-			wantErr(t, err, ErrCorrupt, shard, "changed")
 		}
 	}
 }
@@ -202,23 +163,25 @@ func TestMappedFileIsCut(t *testing.T) {
 // TestMappedFileIsWritten: a file that is written to is not used on; one that
 // is removed is.
 func TestMappedFileIsWritten(t *testing.T) {
-	dir := t.TempDir()
-	c, _ := mustRun(t, mappedFill(Float32), quickDir(dir))
-	shard := c.Manifest().Encoders[0].Shards[2].Name
-	r := openedIn(t, Dir(dir), &Tables{})
-	later := time.Now().Add(time.Minute)
-	if err := os.Chtimes(filepath.Join(dir, shard), later, later); err != nil {
-		t.Fatal(err)
+	for i := range 4 {
+		dir := t.TempDir()
+		c, _ := mustRun(t, mappedFill(Float32), quickDir(dir))
+		name := c.Manifest().Files()[i]
+		r := openedIn(t, Dir(dir), &Tables{})
+		later := time.Now().Add(time.Minute)
+		if err := os.Chtimes(filepath.Join(dir, name), later, later); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			r.watch.looked.Store(0)
+			_, err := r.Gather(t.Context(), []int64{0})
+			wantErr(t, err, ErrCorrupt, name, "changed")
+		}
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		gathered(t, r, shuffledRows(1000))
 	}
-	for range 2 {
-		r.tables["e"].looked.Store(0)
-		_, err := r.Gather(t.Context(), []int64{0})
-		wantErr(t, err, ErrCorrupt, shard, "changed")
-	}
-	if err := os.Remove(filepath.Join(dir, shard)); err != nil {
-		t.Fatal(err)
-	}
-	gathered(t, r, shuffledRows(1000))
 }
 
 // TestMappedBatchOutlivesTables: what was retained keeps its file mapped.
@@ -239,7 +202,7 @@ func TestMappedBatchOutlivesTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := gathered(t, r, []int64{5, 6, 7})
-	f := r.tables["e"].files[0]
+	f := r.tables["e"].guard[0]
 	r.Release()
 	tables.Release()
 	if _, v, _ := embeddings(t, kept, "e"); !slices.Equal(v, want) || f.refs.Load() == 0 {
@@ -256,7 +219,7 @@ func TestMappedConcurrently(t *testing.T) {
 	dir := t.TempDir()
 	mustRun(t, mappedFill(Float16), quickDir(dir))
 	r := openedIn(t, Dir(dir), &Tables{})
-	want := gathered(t, openedIn(t, Dir(dir), &Tables{Copy: true}), shuffledRows(1000))
+	want := gathered(t, openedIn(t, Dir(dir), &Tables{Access: AccessCopy}), shuffledRows(1000))
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -272,7 +235,7 @@ func TestMappedConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	for _, f := range r.tables["e"].files {
+	for _, f := range r.tables["e"].guard {
 		if n := f.left.Load(); n < 0 || n > 1 { // the id columns may have a block of their own
 			t.Errorf("%s: %d blocks are left", f.name, n)
 		}
@@ -315,10 +278,15 @@ func TestVerifiedIsRemembered(t *testing.T) {
 		}
 		defer r.Release()
 		sum := func() (n int64) {
-			for _, f := range r.tables["e"].files {
+			for _, f := range r.tables["e"].guard {
 				n += f.left.Load()
 			}
 			return n
+		}
+		for i := range r.tables["e"].files {
+			if _, err := r.tables["e"].files[i].open(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
 		before = sum()
 		gathered(t, r, rows)
@@ -337,7 +305,7 @@ func TestVerifiedIsRemembered(t *testing.T) {
 		t.Fatalf("%d notes of files that were written just now", n)
 	}
 	fresh, some := left(st, false, all[:100])
-	if fresh <= some || len(notes()) != 3 {
+	if fresh <= some || len(notes()) != 4 { // those of the shards, and of the split
 		t.Fatalf("%d blocks, then %d, and notes %v", fresh, some, notes())
 	}
 	again, none := left(st, false, all)
@@ -379,5 +347,46 @@ func TestVerifiedIsRemembered(t *testing.T) {
 		if strings.Contains(e.Name(), "verified") {
 			t.Errorf("%s is in the cache directory", e.Name())
 		}
+	}
+}
+
+// TestCopyNeedsNoFiles: what is copied is served, lent and gathered, whatever
+// becomes of the files.
+func TestCopyNeedsNoFiles(t *testing.T) {
+	dir := t.TempDir()
+	c, _ := mustRun(t, mappedFill(Float32), quickDir(dir))
+	want := slices.Clone(gathered(t, openedIn(t, Dir(dir), &Tables{}), upTo(1200)))
+	r := openedIn(t, Dir(dir), &Tables{Access: AccessCopy})
+	for _, name := range c.Manifest().Files() {
+		if err := os.Truncate(filepath.Join(dir, name), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.watch.looked.Store(0)
+	for _, rows := range [][]int64{upTo(100), shuffledRows(1200)} {
+		got := gathered(t, r, rows)
+		for i, row := range rows {
+			if !slices.Equal(got[150*i:150*(i+1)], want[150*row:150*(row+1)]) {
+				t.Fatalf("row %d is another", row)
+			}
+		}
+	}
+}
+
+// TestCopyChecks: a copy of damaged files is refused when it is made.
+func TestCopyChecks(t *testing.T) {
+	for i := range 4 { // three shards and a file of the split
+		dir := t.TempDir()
+		c, _ := mustRun(t, mappedFill(Float32), quickDir(dir))
+		name := c.Manifest().Files()[i]
+		flipByte(t, dir, name)
+		cache, err := Open(t.Context(), Dir(dir), checked(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tables := &Tables{Access: AccessCopy}
+		_, err = cache.Read(t.Context(), &cache.Manifest().Splits[0], tables)
+		wantErr(t, err, ErrCorrupt, name)
+		tables.Release()
 	}
 }

@@ -68,12 +68,7 @@ func (c *Cache) decoded(e *Encoder, schema *arrow.Schema, rec arrow.Record) (arr
 	if err != nil {
 		return nil, err
 	}
-	one := Table{dim: e.Dim, dtype: e.DType, rows: rec.NumRows(), chunks: []chunk{{rows: int(rec.NumRows()), vecs: vecs, rec: rec}}}
-	pos := make([]int64, rec.NumRows())
-	for i := range pos {
-		pos[i] = int64(i)
-	}
-	list, err := one.column(c.mem, pos)
+	list, err := c.float32s(e, rec, vecs)
 	if err != nil {
 		return nil, err
 	}
@@ -83,4 +78,20 @@ func (c *Cache) decoded(e *Encoder, schema *arrow.Schema, rec arrow.Record) (arr
 		return nil, err
 	}
 	return array.NewRecord(schema, []arrow.Array{id, list}, rec.NumRows()), nil
+}
+
+// float32s returns the embeddings of a record batch in float32: those that are
+// stored so are not copied.
+func (c *Cache) float32s(e *Encoder, rec arrow.Record, vecs storedRows) (arrow.Array, error) {
+	if e.DType == Float32 {
+		list, err := column[arrow.Array](rec, ColumnEmbedding)
+		if err == nil {
+			list.Retain()
+		}
+		return list, err
+	}
+	var out ownColumn
+	out.makeVectors(c.mem, arrow.FixedSizeListOf(int32(e.Dim), arrow.PrimitiveTypes.Float32), int(rec.NumRows()))
+	vecs.readRun(arrow.Float32Traits.CastFromBytes(out.values), 0, int(rec.NumRows()))
+	return out.array, nil
 }

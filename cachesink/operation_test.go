@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/permafrost-ml/permafrost/encode"
@@ -83,16 +84,22 @@ func broken(s setup) func(context.Context, Storage) error {
 	}
 }
 
-// damaged is a fill of which a shard and the checksums of another were damaged
+// damaged is a fill of which shards, and the checksums of one, were damaged
 // since.
-func damaged(s setup) func(context.Context, Storage) error {
+func damaged(s setup, shards ...int) func(context.Context, Storage) error {
 	return func(ctx context.Context, st Storage) error {
 		c, _, err := s.run(ctx, st)
 		if err != nil {
 			return err
 		}
-		shards := c.Manifest().Encoders[0].Shards
-		for _, name := range []string{shards[0].Name, shards[1].Name + sumSuffix} {
+		var names []string
+		for _, e := range c.Manifest().Encoders {
+			for _, i := range shards {
+				names = append(names, e.Shards[i].Name)
+			}
+			names = append(names, e.Shards[len(shards)].Name+sumSuffix)
+		}
+		for _, name := range names {
 			b, err := store.ReadAll(ctx, st, name, 1<<20)
 			if err != nil {
 				return err
@@ -106,6 +113,18 @@ func damaged(s setup) func(context.Context, Storage) error {
 	}
 }
 
+// repairOf is an operation's act.
+func repairOf(s setup) func(context.Context, Storage, memory.Allocator) error {
+	return func(ctx context.Context, st Storage, mem memory.Allocator) error {
+		s.mem = mem
+		r, err := s.restore(ctx, st)
+		if err == nil && len(r.Hopeless) > 0 {
+			err = fmt.Errorf("hopeless: %v", r.Hopeless)
+		}
+		return err
+	}
+}
+
 // refuses checks that each split is served right or not at all.
 func refuses(t *testing.T, c *Cache, s setup) {
 	t.Helper()
@@ -115,9 +134,14 @@ func refuses(t *testing.T, c *Cache, s setup) {
 		var tables Tables
 		r, err := c.Read(t.Context(), sp, &tables)
 		if err == nil {
+			var rec arrow.Record
+			if rec, err = r.Gather(t.Context(), upTo(sp.Rows)); err == nil {
+				checkRows(t, sp, rec, upTo(sp.Rows), s.splits[sp.Name], s, nil)
+				rec.Release()
+			}
 			r.Release()
-			checkSplit(t, c, sp, s.splits[sp.Name], s)
-		} else if !errors.Is(err, ErrCorrupt) {
+		}
+		if err != nil && !errors.Is(err, ErrCorrupt) {
 			t.Fatal(err)
 		}
 		tables.Release()
@@ -159,6 +183,9 @@ func operations() []operation {
 	old := setup{splits: map[string][]encode.Sample{"old": pairs("o", 4)}}
 	more := setup{splits: map[string][]encode.Sample{"train": groups("o", 9, 8), "val": pairs("v", 3)}, shard: 4}
 	full := setup{splits: map[string][]encode.Sample{"train": groups("a", 6, 6)}, shard: 4}
+	wide := setup{ // several blocks a shard
+		splits: full.splits, shard: 4, models: map[string]hashModel{"e": {dim: 6000, seed: "e"}},
+	}
 	convert := setup{
 		splits: map[string][]encode.Sample{"train": append(groups("new", 3, 3), groups("a", 7, 6)...)}, shard: 4,
 		dtypes: map[string]DType{"e": Int8}, codec: LZ4,
@@ -184,17 +211,8 @@ func operations() []operation {
 			states: []func(*testing.T, *Cache){holds(), holds(resumed)},
 		},
 		{
-			name: "repair", hurt: &full, before: damaged(full),
-			act: func(ctx context.Context, st Storage, mem memory.Allocator) error {
-				s := full
-				s.mem = mem
-				r, err := s.restore(ctx, st)
-				if err == nil && len(r.Hopeless) > 0 {
-					err = fmt.Errorf("hopeless: %v", r.Hopeless)
-				}
-				return err
-			},
-			states: []func(*testing.T, *Cache){holds(full)},
+			name: "repair", hurt: &wide, before: damaged(wide, 0), act: repairOf(wide),
+			states: []func(*testing.T, *Cache){holds(wide)},
 		},
 		{
 			name: "gc", otherNumber: true, before: fills(full, changed), act: collecting(GCOptions{}),

@@ -52,7 +52,18 @@ func killable() []killedOperation {
 		uses:   s.uses, uncached: s.uncached, models: s.models,
 	}
 	compact := collecting(GCOptions{Compact: true, ShardObjects: 32})
+	wide := s // several blocks a shard
+	wide.models = map[string]hashModel{"e": {dim: 6000, seed: "e"}, "f": {dim: 300, seed: "f"}}
 	return []killedOperation{{
+		operation: operation{
+			name: "repair", hurt: &wide, before: damaged(wide, 0, 1, 2, 3, 4, 5, 6, 7, 8), act: repairOf(wide),
+			states: []func(*testing.T, *Cache){holds(wide)},
+		},
+		child: func(ctx context.Context, st Storage, enter func(byte)) error {
+			return repairOf(telling(wide, enter))(ctx, st, memory.DefaultAllocator)
+		},
+		phases: []byte{phaseEncode, phaseShard},
+	}, {
 		operation: operation{
 			name: "compact", before: fills(s, changed), act: compact, otherNumber: true,
 			states: []func(*testing.T, *Cache){holds(s, changed), holds(changed)},
@@ -66,18 +77,23 @@ func killable() []killedOperation {
 			name: "fill", states: []func(*testing.T, *Cache){holds(), holds(s)}, act: fillOf(s),
 		},
 		child: func(ctx context.Context, st Storage, enter func(byte)) error {
-			s.models = maps.Clone(s.models)
-			for name, m := range s.models {
-				m.starts = func() {
-					enter(phaseEncode)
-					time.Sleep(time.Millisecond)
-				}
-				s.models[name] = m
-			}
-			return fillOf(s)(ctx, st, memory.DefaultAllocator)
+			return fillOf(telling(s, enter))(ctx, st, memory.DefaultAllocator)
 		},
 		phases: []byte{phaseEncode, phaseShard, phaseManifest},
 	}}
+}
+
+// telling is a setup whose encoders take their time, and say so.
+func telling(s setup, enter func(byte)) setup {
+	s.models = maps.Clone(s.models)
+	for name, m := range s.models {
+		m.starts = func() {
+			enter(phaseEncode)
+			time.Sleep(time.Millisecond)
+		}
+		s.models[name] = m
+	}
+	return s
 }
 
 type killedOperation struct {
@@ -204,7 +220,7 @@ func TestKilledInEveryPhase(t *testing.T) {
 						missed++
 						break
 					}
-					in.onDisk(t, dir)
+					in.onDisk(t, dir, false)
 					histogram[at]++
 					if n++; n == kills {
 						break
@@ -214,7 +230,7 @@ func TestKilledInEveryPhase(t *testing.T) {
 				if err := o.act(t.Context(), quickDir(dir), memory.DefaultAllocator); err != nil {
 					t.Fatalf("%s, then: %v", in.what, err)
 				}
-				in.onDisk(t, dir)
+				in.onDisk(t, dir, true)
 				in.same(t, counting(files(t, dir)))
 				if t.Failed() {
 					t.FailNow()
@@ -261,8 +277,9 @@ func long(t *testing.T, dir string) {
 	}
 }
 
-// onDisk checks that a directory holds one of the operation's states.
-func (in *interrupted) onDisk(t *testing.T, dir string) {
+// onDisk checks that a directory holds one of the operation's states; ended
+// says that the operation has come to its end.
+func (in *interrupted) onDisk(t *testing.T, dir string, ended bool) {
 	t.Helper()
 	c, err := Open(t.Context(), Dir(dir), nil)
 	if err != nil {
@@ -274,7 +291,11 @@ func (in *interrupted) onDisk(t *testing.T, dir string) {
 	} else if commits < 0 || commits > last {
 		t.Fatalf("%s: %d commits", in.what, commits)
 	}
-	in.states[commits](t, c)
+	if in.hurt != nil && !ended {
+		refuses(t, c, *in.hurt)
+	} else {
+		in.states[commits](t, c)
+	}
 	if t.Failed() {
 		t.Fatal(in.what)
 	}

@@ -1,7 +1,6 @@
 package cachesink
 
 import (
-	"cmp"
 	"slices"
 	"sync"
 
@@ -14,16 +13,12 @@ const (
 	// recycledBuffers bounds how many are kept: those of one record batch, as
 	// the file has them and as they are handed out.
 	recycledBuffers = 8
-	// gatheredBuffers bounds those of gathered batches: of what a few workers
-	// have gathered ahead.
-	gatheredBuffers = 32
 )
 
 // recycler is an allocator that keeps large buffers for the next record
 // batch: new memory would be cleared, and its pages be mapped, for each.
 type recycler struct {
 	memory.Allocator
-	limit  int // how many buffers are kept; 0 for recycledBuffers
 	mu     sync.Mutex
 	kept   [][]byte
 	closed bool
@@ -61,14 +56,18 @@ func (r *recycler) Free(b []byte) {
 		return
 	}
 	r.kept = append(r.kept, b)
-	if len(r.kept) > cmp.Or(r.limit, recycledBuffers) {
+	if len(r.kept) > recycledBuffers {
 		r.Allocator.Free(r.kept[0])
 		r.kept = slices.Delete(r.kept, 0, 1)
 	}
 }
 
-// close frees what is kept; what is freed later is not kept any more.
+// close frees what is kept; what is freed later is not kept any more. Nil may
+// be closed.
 func (r *recycler) close() {
+	if r == nil {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true

@@ -147,11 +147,8 @@ func (r *repacker) write(ctx context.Context, number int, l layout, batchSize in
 		}
 		id := ids[row*idBytes : (row+1)*idBytes]
 		p.ids = append(p.ids, id...)
-		w.rows.appendStored(id, &r.from.vecs, row)
-		if w.rows.n == w.rows.room {
-			if err := w.flushTo(w.fileWriter); err != nil {
-				return none, err
-			}
+		if err := w.appendStored(id, &r.from.vecs, row); err != nil {
+			return none, err
 		}
 	}
 	p.id = shardID(r.e.Fingerprint, l, batchSize, p.ids)

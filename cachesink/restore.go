@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
@@ -15,34 +16,49 @@ import (
 )
 
 // Restore writes damaged shards again under their names: sample batches go in
-// by [Restore.Index], the objects of the shards come out, their embeddings go
-// in by [Restore.Write]; then [Restore.Commit] tells the manifest of shards
-// whose bytes are not those that they had. It serves one stage.Group.
+// by [Restore.Index], the objects to encode come out, their embeddings go in by
+// [Restore.Write]; then [Restore.Commit] tells the manifest of shards whose
+// bytes are not those that they had, and [Restore.Rest] what is still to be
+// done. It serves one stage.Group.
+//
+// What the blocks of a shard whose checksums hold have of embeddings is taken
+// from there. The objects of the others are encoded: alone, if the encoder is
+// batch-invariant, else all of the object batches that they were encoded in.
+// What then is not the file that the manifest names is not published.
 type Restore struct {
 	f      *Fill
+	whole  bool                    // nothing is taken from the damaged files
 	lost   map[string][]*lostShard // by encoder
-	todo   []string                // encoders with lost shards
+	todo   []string                // encoders with something to encode
 	wanted wanted
 	// Hopeless are the shards that cannot be written again, and why.
 	Hopeless map[string]error
 }
 
-// lostShard is a shard of which everything but its embeddings is known.
+// lostShard is a shard of which everything is known but some embeddings.
 type lostShard struct {
 	plan  *shardPlan
 	entry Shard
+	last  int64 // the number behind that of the last embedding that is lost
+	end   int64 // and of the last one that may have to be encoded with it
+	kept  int64 // embeddings that need not be encoded
 }
 
 // Restore starts to write damaged shards again. Their objects are found in
-// the splits that name them. A shard with an object that no split names, or
-// that was not encoded as opts declares, is hopeless.
+// the splits that name them, and in what is left of the shards. A shard with
+// an object that neither names, or that was not encoded as opts declares, is
+// hopeless. One whose embeddings all hold is written at once.
 func (c *Cache) Restore(ctx context.Context, opts FillOptions, damaged []string) (*Restore, error) {
+	return c.restore(ctx, opts, damaged, false)
+}
+
+func (c *Cache) restore(ctx context.Context, opts FillOptions, damaged []string, whole bool) (*Restore, error) {
 	if opts.Allocator == nil {
 		opts.Allocator = memory.DefaultAllocator
 	}
 	f := &Fill{c: c, mem: opts.Allocator, opts: opts, byName: map[string]*encoderFill{}, objects: ObjectSchema()}
 	f.stats = FillStats{Encoders: map[string]EncoderStats{}, Splits: map[string]SplitStats{}}
-	r := &Restore{f: f, lost: map[string][]*lostShard{}, wanted: wanted{}, Hopeless: map[string]error{}}
+	r := &Restore{f: f, whole: whole, lost: map[string][]*lostShard{}, wanted: wanted{}, Hopeless: map[string]error{}}
 	opts.Encoders = slices.Clone(opts.Encoders)
 	for i := range opts.Encoders {
 		d, err := ParseDType(string(opts.Encoders[i].DType))
@@ -76,60 +92,140 @@ func (c *Cache) Restore(ctx context.Context, opts FillOptions, damaged []string)
 	return r, nil
 }
 
-// add finds the objects of an encoder's damaged shards.
+// add finds out what an encoder's damaged shards lack.
 func (r *Restore) add(ctx context.Context, e *Encoder, u Use, bad []Shard) error {
 	ef := &encoderFill{Use: u, entry: *e}
 	if ef.BatchSize == 0 {
 		ef.BatchSize = DefaultBatchSize
 	}
 	r.f.byName[u.Name] = ef
-	start := map[string]int64{}
-	var n int64
-	for _, s := range e.Shards {
-		start[s.Name] = n
-		n += s.Rows
-	}
-	for _, s := range bad {
-		ids, err := r.f.c.idsAt(ctx, e, start[s.Name], s.Rows)
+	starts := e.starts()
+	for i, s := range e.Shards {
+		if !slices.ContainsFunc(bad, func(b Shard) bool { return b.Name == s.Name }) {
+			continue
+		}
+		l, why, err := r.lose(ctx, ef, s, starts[i])
+		switch {
+		case err != nil:
+			return err
+		case why != nil:
+			r.Hopeless[s.Name] = fmt.Errorf("%w: %w", ErrMissing, why)
+			continue
+		case l.last == 0:
+			err = r.rewrite(ctx, ef, l)
+		default:
+			r.want(ef, l)
+		}
 		if err != nil {
 			return err
 		}
-		l, err := s.layout()
-		switch {
-		case err != nil:
-			r.Hopeless[s.Name] = err
-		case ids == nil:
-			r.Hopeless[s.Name] = fmt.Errorf("%w: it has objects that no undamaged split names", ErrMissing)
-		case l.converted != "" && !u.BatchInvariant:
-			r.Hopeless[s.Name] = fmt.Errorf("%w: its embeddings come from other shards", ErrMissing)
-		case shardID(e.Fingerprint, l, ef.BatchSize, ids) != s.ID:
-			r.Hopeless[s.Name] = fmt.Errorf("%w: it was encoded in batches of another size than %d", ErrMissing, ef.BatchSize)
-		default:
-			p := &shardPlan{id: s.ID, name: s.Name, layout: l, dim: e.Dim, first: start[s.Name], rows: s.Rows, ids: ids}
-			r.lost[u.Name] = append(r.lost[u.Name], &lostShard{plan: p, entry: s})
-			for id := range slices.Chunk(ids, idBytes) {
-				r.wanted.add(u.Name, id).keep = true
-			}
-		}
+		r.lost[u.Name] = append(r.lost[u.Name], l)
 	}
-	if len(r.lost[u.Name]) > 0 {
+	if slices.ContainsFunc(r.lost[u.Name], func(l *lostShard) bool { return l.last > 0 }) {
 		r.todo = append(r.todo, u.Name)
 	}
 	return nil
+}
+
+// lose finds out what a damaged shard lacks, the first object of which has a
+// position, or why that cannot be made again.
+func (r *Restore) lose(ctx context.Context, e *encoderFill, s Shard, first int64) (l *lostShard, why, err error) {
+	shape, err := s.layout()
+	if err != nil {
+		return nil, err, nil
+	}
+	if s.Rows < 1 || s.Rows > s.Bytes/idBytes {
+		return nil, fmt.Errorf("%d bytes do not hold %d objects", s.Bytes, s.Rows), nil
+	}
+	kept := &salvage{shard: s}
+	if !r.whole {
+		if kept, err = r.f.c.salvage(ctx, r.f.mem, &e.entry, s, shape, e.BatchSize); err != nil {
+			return nil, nil, err
+		}
+	}
+	ids, err := r.f.c.idsAt(ctx, &e.entry, first, s.Rows, kept)
+	if err != nil {
+		return nil, nil, err
+	}
+	from, last := kept.rows()
+	switch {
+	case ids == nil:
+		return nil, errors.New("it has objects that no undamaged split names"), nil
+	case shardID(e.Fingerprint, shape, e.BatchSize, ids) != s.ID:
+		return nil, fmt.Errorf("it was encoded in batches of another size than %d", e.BatchSize), nil
+	case shape.converted != "" && !e.BatchInvariant && last > 0:
+		return nil, errors.New("its embeddings come from other shards"), nil
+	}
+	p := &shardPlan{id: s.ID, name: s.Name, layout: shape, dim: e.Dim, first: first, rows: s.Rows, ids: ids}
+	if from != nil {
+		p.from, p.kept = from, kept
+	}
+	return &lostShard{plan: p, entry: s, last: last}, nil, nil
+}
+
+// rewrite writes a shard whose embeddings all hold.
+func (r *Restore) rewrite(ctx context.Context, e *encoderFill, l *lostShard) (err error) {
+	w, err := newShardWriter(r.f.c.st, r.f.mem, &e.entry, e.BatchSize)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.drop()) }()
+	p := l.plan
+	if err := w.open(ctx, p); err != nil {
+		return err
+	}
+	if err := p.kept.write(ctx, w, p, 0, int(p.rows)); err != nil {
+		return err
+	}
+	done, err := w.close(ctx, p)
+	switch {
+	case errors.Is(err, errUnlike):
+		p.unlike, err = true, nil
+	case err == nil:
+		p.result, l.kept = &done, p.rows
+	}
+	return err
+}
+
+// want looks for the objects that are to be encoded of a shard. If batches
+// count, those are all of the object batches that hold a lost one, which are
+// known when the sizes of the objects before are.
+func (r *Restore) want(e *encoderFill, l *lostShard) {
+	p := l.plan
+	reach := int64(0) // of an object batch
+	if !e.BatchInvariant {
+		reach = windowBatches*int64(e.BatchSize) - 1
+	}
+	l.end = min(p.rows, l.last+reach)
+	last, next := -1-reach, int64(0) // the lost rows before and behind
+	for row := range l.end {
+		if !p.converts(int(row)) {
+			last = row
+		}
+		for next = max(next, row); next < p.rows && p.converts(int(next)); next++ {
+		}
+		near := row-last <= reach || next-row <= reach && next < p.rows
+		if e.BatchInvariant && !near {
+			continue
+		}
+		o := r.wanted.add(e.Name, p.ids[row*idBytes:(row+1)*idBytes])
+		o.keep = o.keep || near
+	}
 }
 
 // Encoders returns the names of the encoders that have something to encode.
 func (r *Restore) Encoders() []string { return r.todo }
 
 // idsAt returns the ids at an encoder's positions from first on, as the
-// splits have them; nil if some are not known. Damaged splits are left out.
-func (c *Cache) idsAt(ctx context.Context, e *Encoder, first, rows int64) ([]byte, error) {
+// splits and what is left of the shard have them; nil if some are not known.
+// Damaged splits are left out.
+func (c *Cache) idsAt(ctx context.Context, e *Encoder, first, rows int64, kept *salvage) ([]byte, error) {
 	ids := make([]byte, rows*idBytes)
 	var known bitmap
-	found := int64(0)
+	found := kept.complete(ids, &known)
 	for i := range c.manifest.Splits {
 		s := &c.manifest.Splits[i]
-		if s.uses(e.Folder) == nil {
+		if s.uses(e.Folder) == nil || found == rows {
 			continue
 		}
 		err := c.eachBatch(ctx, s, func(_ int64, rec arrow.Record) error {
@@ -164,22 +260,27 @@ func (c *Cache) idsAt(ctx context.Context, e *Encoder, first, rows int64) ([]byt
 // Index is the stage that finds the inputs of the objects in sample batches.
 // Every returned stream, by the name of its encoder, must be consumed, by an
 // encode stage and then [Restore.Write]. The objects of a shard of which some
-// are not met are not emitted: the shard is then hopeless.
+// that are needed are not met are not emitted: the shard is then hopeless.
 func (r *Restore) Index(g *stage.Group, in stage.Stream[arrow.Record]) map[string]stage.Stream[arrow.Record] {
 	return r.wanted.find(g, in, "find lost objects", r.todo, func(name string, emit func(arrow.Record) error) error {
 		e := r.f.byName[name]
 		s := &shardSender{f: r.f, e: e, emit: emit}
 		for _, l := range r.lost[name] {
-			if missing := l.missing(r.wanted[name]); missing > 0 {
+			if l.last == 0 {
+				continue // it is written
+			}
+			encoded, missing := l.spread(e, r.wanted[name])
+			if missing > 0 {
 				r.f.mu.Lock()
 				r.Hopeless[l.plan.name] = fmt.Errorf("%w: the dataset has %d of its objects no more", ErrMissing, missing)
 				r.f.mu.Unlock()
 				continue
 			}
+			l.kept = l.plan.rows - int64(len(encoded)/idBytes)
 			e.mu.Lock()
 			e.queue = append(e.queue, l.plan)
 			e.mu.Unlock()
-			if err := s.objects(l.plan, r.wanted.inputs(name, l.plan.ids)); err != nil {
+			if err := s.objects(l.plan, r.wanted.inputs(name, encoded)); err != nil {
 				return err
 			}
 		}
@@ -187,13 +288,38 @@ func (r *Restore) Index(g *stage.Group, in stage.Stream[arrow.Record]) map[strin
 	})
 }
 
-func (l *lostShard) missing(objects map[[32]byte]*wantedObject) (n int) {
-	for id := range slices.Chunk(l.plan.ids, idBytes) {
-		if !objects[[32]byte(id)].met {
-			n++
+// spread has the plan encode what is needed, and returns the ids of that in
+// order and how many of the objects that this takes are not met.
+func (l *lostShard) spread(e *encoderFill, objects map[[32]byte]*wantedObject) (encoded []byte, missing int) {
+	p := l.plan
+	cut := windowCut{batchSize: e.BatchSize}
+	begin, lost := int64(0), false // of the object batch
+	for row := range l.end {
+		kept := p.converts(int(row))
+		if e.BatchInvariant && kept {
+			begin = row + 1
+			continue
+		}
+		lost = lost || !kept
+		o := objects[[32]byte(p.ids[row*idBytes:])]
+		if !o.met {
+			missing++
+			continue
+		}
+		if ends := cut.ends(o.size); !ends && !e.BatchInvariant && row+1 < p.rows {
+			continue
+		}
+		if lost {
+			encoded = append(encoded, p.ids[begin*idBytes:(row+1)*idBytes]...)
+		}
+		for i := begin; i <= row && lost && p.from != nil; i++ {
+			p.from[i] = -1
+		}
+		if begin, lost = row+1, false; begin >= l.last {
+			break
 		}
 	}
-	return n
+	return encoded, missing
 }
 
 // Write is the sink for an encoder's embeddings; see [Fill.Write].
@@ -204,8 +330,41 @@ func (r *Restore) Write(g *stage.Group, encoder string, in stage.Stream[arrow.Re
 // Memo returns a memo that keeps nothing: a restoration begins again.
 func (r *Restore) Memo(encoder string) *Memo { return r.f.Memo(encoder) }
 
-// Stats returns the counts so far; of them Encoded is kept.
-func (r *Restore) Stats() FillStats { return r.f.Stats() }
+// Stats returns what was done, after the group that ran the stages has ended: of
+// the counts Encoded is kept, and Reused are the embeddings of the written shards
+// that were sound.
+func (r *Restore) Stats() FillStats {
+	stats := r.f.Stats()
+	for name, lost := range r.lost {
+		for _, l := range lost {
+			if l.plan.result != nil {
+				es := stats.Encoders[name]
+				es.Reused += l.kept
+				stats.Encoders[name] = es
+			}
+		}
+	}
+	return stats
+}
+
+// Rest returns, after the group that ran the stages has ended without an error,
+// a restoration of the shards that did not become what they were. Their encoder
+// gives other bits than it did, or the files are not what they say; all of
+// their objects are encoded. It is nil where there are none.
+func (r *Restore) Rest(ctx context.Context) (*Restore, error) {
+	var names []string
+	for _, lost := range r.lost {
+		for _, l := range lost {
+			if l.plan.unlike {
+				names = append(names, l.plan.name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil
+	}
+	return r.f.c.restore(ctx, r.f.opts, names, true)
+}
 
 // Commit tells the manifest of the shards that were written, after the group
 // that ran the stages has ended without an error, and returns their names.
@@ -214,7 +373,7 @@ func (r *Restore) Stats() FillStats { return r.f.Stats() }
 func (r *Restore) Commit(ctx context.Context) (restored []string, err error) {
 	made := map[string]Shard{}
 	differ := false
-	for _, name := range r.todo {
+	for _, name := range slices.Sorted(maps.Keys(r.lost)) {
 		for _, l := range r.lost[name] {
 			if s := l.plan.result; s != nil {
 				made[l.plan.name] = *s

@@ -43,19 +43,26 @@ func (s *setup) restore(ctx context.Context, st Storage) (*Restore, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := c.Restore(ctx, opts, damaged)
-	if err != nil || len(r.Encoders()) == 0 {
-		return r, err
+	first, err := c.Restore(ctx, opts, damaged)
+	for r := first; r != nil && err == nil; {
+		if len(r.Encoders()) > 0 {
+			g, _ := stage.NewGroup(ctx)
+			for name, in := range r.Index(g, s.samples(g)) {
+				o := encode.StageOptions{Workers: s.workers, BatchSize: s.batch, Allocator: s.mem}
+				r.Write(g, name, encode.Stage(g, in, name, s.models[name], o))
+			}
+			if err := g.Wait(); err != nil {
+				return first, err
+			}
+			if _, err := r.Commit(ctx); err != nil {
+				return first, err
+			}
+		}
+		if r, err = r.Rest(ctx); r != nil {
+			maps.Copy(first.Hopeless, r.Hopeless)
+		}
 	}
-	g, _ := stage.NewGroup(ctx)
-	for name, in := range r.Index(g, s.samples(g)) {
-		r.Write(g, name, encode.Stage(g, in, name, s.models[name], encode.StageOptions{Workers: s.workers, Allocator: s.mem}))
-	}
-	if err := g.Wait(); err != nil {
-		return r, err
-	}
-	_, err = r.Commit(ctx)
-	return r, err
+	return first, err
 }
 
 func flipFile(t *testing.T, dir, name string) {
@@ -256,5 +263,249 @@ func TestEveryFaultOfRestore(t *testing.T) {
 	}
 	if !slices.Contains(slices.Collect(maps.Keys(want)), bad) {
 		t.Fatal("nothing was damaged")
+	}
+}
+
+// blocked are fills of one shard of many blocks.
+func blocked() map[string]setup {
+	out := map[string]setup{}
+	for name, s := range map[string]setup{
+		"float32":       {models: map[string]hashModel{"e": {dim: 2000, seed: "e"}}},
+		"float16":       {models: map[string]hashModel{"e": {dim: 4000, seed: "e"}}, dtypes: map[string]DType{"e": Float16}},
+		"int8":          {models: map[string]hashModel{"e": {dim: 8000, seed: "e"}}, dtypes: map[string]DType{"e": Int8}},
+		"short batches": {models: map[string]hashModel{"e": {dim: 2000, seed: "e"}}, recRows: 37},
+		"by batches":    {models: map[string]hashModel{"e": {dim: 2000, seed: "e", padded: true}}, recRows: 64},
+		"zstd":          {models: map[string]hashModel{"e": {dim: 1000, seed: thirds}}, codec: Zstd, recRows: 20},
+	} {
+		s.splits = map[string][]encode.Sample{"train": groups("a", 170, 170)}
+		s.shard = 200
+		out[name] = s
+	}
+	return out
+}
+
+// TestRestoreOfBlocks: of a shard of which one block is damaged the objects
+// alone are encoded whose embeddings lie there; or the object batch that holds
+// them, where embeddings depend on that, as it was; or a record batch, where it
+// is compressed. The shard gets its old bytes.
+func TestRestoreOfBlocks(t *testing.T) {
+	for name, s := range blocked() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var encoded atomic.Int64
+			m := s.models["e"]
+			m.encoded = &encoded
+			s.models["e"], s.mem = m, checked(t)
+			dir := t.TempDir()
+			c, _ := mustRun(t, s, quickDir(dir))
+			want := files(t, dir)
+			shard := c.Manifest().Encoders[0].Shards[0]
+			whole := want[shard.Name]
+			if s.codec == "" && len(whole) < 20*sumBlock || s.codec != "" && len(whole) < 2*sumBlock {
+				t.Fatalf("%d bytes", len(whole))
+			}
+			most := int64(sumBlock/8000 + 2) // rows in a block
+			switch {
+			case m.padded:
+				most = 16 * 3
+			case s.codec != "":
+				most = 3 * 20 // record batches that a block has some of
+			}
+			for at := 1000; at < len(whole); at += len(whole)/5 | 1 {
+				flipAt(t, dir, shard.Name, at)
+				encoded.Store(0)
+				r, err := s.restore(t.Context(), quickDir(dir))
+				if err != nil || len(r.Hopeless) > 0 {
+					t.Fatalf("%v, %v", err, r.Hopeless)
+				}
+				sameFiles(t, fmt.Sprint("bit at ", at), files(t, dir), want)
+				n, reused := encoded.Load(), r.Stats().Encoders["e"].Reused
+				limit := most
+				if m.padded && at/sumBlock*sumBlock/8000/48 != (at/sumBlock+1)*sumBlock/8000/48 {
+					limit *= 2 // the block is in two object batches
+				}
+				if n < 1 || n > limit || n+reused != shard.Rows || m.padded && n%48 != 0 && n%48 != 170%48 {
+					t.Errorf("bit at %d: encoded %d, kept %d of %d, want at most %d", at, n, reused, shard.Rows, limit)
+				}
+			}
+		})
+	}
+}
+
+// flipAt changes a bit of a file.
+func flipAt(t *testing.T, dir, name string, at int) {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[at] ^= 4
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, b, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRestoreOfOtherDamage: what is sound of a shard that is cut, of which the
+// ids alone are damaged, or that no split names any more, is not encoded.
+func TestRestoreOfOtherDamage(t *testing.T) {
+	small := setup{splits: map[string][]encode.Sample{"train": groups("a", 5000, 5000)}, shard: 5000}
+	large := blocked()["float32"]
+	cut := func(part int) func(*testing.T, string, *Cache) {
+		return func(t *testing.T, dir string, c *Cache) {
+			s := c.Manifest().Encoders[0].Shards[0]
+			if err := os.Truncate(filepath.Join(dir, s.Name), s.Bytes*int64(part)/4); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	shardAt := func(at int) func(*testing.T, string, *Cache) {
+		return func(t *testing.T, dir string, c *Cache) {
+			flipAt(t, dir, c.Manifest().Encoders[0].Shards[0].Name, at)
+		}
+	}
+	for name, tc := range map[string]struct {
+		s           setup
+		damage      func(t *testing.T, dir string, c *Cache)
+		least, most int64
+	}{
+		"ids":        {small, shardAt(100_000), 0, 0}, // a block of ids alone
+		"cut":        {large, cut(1), 100, 140},
+		"one byte":   {large, cut(0), 170, 170},
+		"longer":     {large, cut(5), 0, 10},
+		"its footer": {large, shardAt(170*8032 - 1000), 1, 10},
+		"its own sums": {large, func(t *testing.T, dir string, c *Cache) {
+			shardAt(70_000)(t, dir, c)
+			flipFile(t, dir, c.Manifest().Encoders[0].Shards[0].Name+sumSuffix)
+		}, 170, 170},
+		"and its split": {large, func(t *testing.T, dir string, c *Cache) {
+			shardAt(300_000)(t, dir, c)
+			flipFile(t, dir, c.Manifest().Splits[0].Files[0].Name)
+		}, 1, 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, s := t.TempDir(), tc.s
+			var encoded atomic.Int64
+			s.mem = checked(t)
+			s.models = map[string]hashModel{"e": {dim: max(4, s.models["e"].dim), seed: "e", encoded: &encoded}}
+			c, _ := mustRun(t, s, quickDir(dir))
+			shard := c.Manifest().Encoders[0].Shards[0]
+			want := files(t, dir)[shard.Name]
+			tc.damage(t, dir, c)
+			encoded.Store(0)
+			r, err := s.restore(t.Context(), quickDir(dir))
+			if err != nil || r.Hopeless[shard.Name] != nil {
+				t.Fatalf("%v, %v", err, r.Hopeless)
+			}
+			if files(t, dir)[shard.Name] != want {
+				t.Error("the shard has other bytes")
+			}
+			if n := encoded.Load(); n < tc.least || n > tc.most || n+r.Stats().Encoders["e"].Reused != shard.Rows {
+				t.Errorf("encoded %d, want %d to %d", n, tc.least, tc.most)
+			}
+			if c, err = Open(t.Context(), quickDir(dir), nil); err != nil || c.Manifest().Generation != 1 {
+				t.Errorf("generation %d, %v", c.Manifest().Generation, err)
+			}
+		})
+	}
+}
+
+// TestRestoreWithoutSomeObjects: what a dataset has no more need not be
+// encoded where its embedding holds, unless its batch does not.
+func TestRestoreWithoutSomeObjects(t *testing.T) {
+	for _, padded := range []bool{false, true} {
+		s := blocked()["float32"]
+		s.models = map[string]hashModel{"e": {dim: 2000, seed: "e", padded: padded}}
+		dir := t.TempDir()
+		c, _ := mustRun(t, s, quickDir(dir))
+		want := files(t, dir)
+		shard := c.Manifest().Encoders[0].Shards[0]
+		flipAt(t, dir, shard.Name, 60*8000) // in objects 48 to 95
+		for _, lacks := range []int{60, 20, 90, 110, 160} {
+			after := s
+			after.splits = map[string][]encode.Sample{"train": slices.Delete(slices.Clone(s.splits["train"]), lacks, lacks+1)}
+			r, err := after.restore(t.Context(), quickDir(dir))
+			if err != nil {
+				t.Fatal(err)
+			}
+			hopeless := lacks == 60 || padded && lacks < 96
+			if got := r.Hopeless[shard.Name]; (got != nil) != hopeless {
+				t.Errorf("batches %v, without object %d: %v", padded, lacks, got)
+			}
+			if !hopeless {
+				sameFiles(t, fmt.Sprint("without object ", lacks), files(t, dir), want)
+				flipAt(t, dir, shard.Name, 60*8000)
+			}
+		}
+	}
+}
+
+// TestRestoreOfOtherBitsInSomeBlocks: an encoder that gives other bits now than
+// the sound blocks have encodes all of the shard.
+func TestRestoreOfOtherBitsInSomeBlocks(t *testing.T) {
+	s := blocked()["float32"]
+	dir := t.TempDir()
+	c, _ := mustRun(t, s, quickDir(dir))
+	flipAt(t, dir, c.Manifest().Encoders[0].Shards[0].Name, 500_000)
+	var encoded atomic.Int64
+	flaw := func(_ string, dst []float32) { dst[0]++ }
+	s.models = map[string]hashModel{"e": {dim: 2000, seed: "e", flaw: flaw, encoded: &encoded}}
+	s.mem = checked(t)
+	if _, err := s.restore(t.Context(), quickDir(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if n := encoded.Load(); n <= 170 || n > 180 {
+		t.Errorf("encoded %d", n)
+	}
+	c, err := Open(t.Context(), quickDir(dir), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for found := range c.Verify(t.Context()) {
+		if found != nil {
+			t.Errorf("%s: %v", found.File, found.Err)
+		}
+	}
+	if c.Manifest().Generation != 2 {
+		t.Errorf("generation %d", c.Manifest().Generation)
+	}
+}
+
+// TestRestoreOfCompacted: a shard that was put together of others is written
+// again where its embeddings hold; they cannot be encoded if batches count.
+func TestRestoreOfCompacted(t *testing.T) {
+	for _, padded := range []bool{false, true} {
+		dir := t.TempDir()
+		m := map[string]hashModel{"e": {dim: 4, seed: "e", padded: padded}}
+		all := setup{splits: map[string][]encode.Sample{"train": groups("a", 6000, 6000)}, shard: 3000, models: m}
+		half := setup{splits: map[string][]encode.Sample{"train": groups("a", 5000, 5000)}, shard: 3000, models: m}
+		mustRun(t, all, quickDir(dir))
+		mustRun(t, half, quickDir(dir))
+		if err := collecting(GCOptions{Compact: true, ShardObjects: 1 << 20})(t.Context(), quickDir(dir), nil); err != nil {
+			t.Fatal(err)
+		}
+		c, err := Open(t.Context(), quickDir(dir), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shard := c.Manifest().Encoders[0].Shards[0]
+		if shard.Rows != 5000 || padded && shard.Storage == "" {
+			t.Fatalf("%+v", shard)
+		}
+		want := files(t, dir)
+		for at, lost := range map[int64]bool{100_000: false, shard.Bytes - 20_000: true} {
+			flipAt(t, dir, shard.Name, int(at))
+			r, err := half.restore(t.Context(), quickDir(dir))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if hopeless := r.Hopeless[shard.Name] != nil; hopeless != (padded && lost) {
+				t.Errorf("batches %v, bit at %d of %d, storage %q: %v", padded, at, shard.Bytes, shard.Storage, r.Hopeless)
+			} else if !hopeless {
+				sameFiles(t, fmt.Sprint("bit at ", at), files(t, dir), want)
+			} else {
+				flipAt(t, dir, shard.Name, int(at))
+			}
+		}
 	}
 }

@@ -53,15 +53,25 @@ type splitColumns struct {
 	ids   []int // in the same order
 }
 
-// columns finds the columns of a split file, those of keys and ids for the
-// encoders that are wanted.
-func (s *Split) columns(schema *arrow.Schema, want func(encoder string) bool) (c splitColumns, err error) {
+// made are the columns of a split file that the cache makes.
+func (s *Split) made() map[string]bool {
 	made := map[string]bool{ColumnRow: true}
 	for _, e := range s.Encoders {
 		for _, side := range s.Kind.Sides() {
 			for _, role := range []string{RoleKey, RoleID, RolePos} {
 				made[EncoderColumn(e.Name, side, role)] = true
 			}
+		}
+	}
+	return made
+}
+
+// columns finds the columns of a split file, those of keys and ids for the
+// encoders that are wanted.
+func (s *Split) columns(schema *arrow.Schema, want func(encoder string) bool) (c splitColumns, err error) {
+	made := s.made()
+	for _, e := range s.Encoders {
+		for _, side := range s.Kind.Sides() {
 			if !want(e.Name) {
 				continue
 			}
@@ -102,12 +112,20 @@ func every(string) bool { return true }
 // eachBatch calls fn with the record batches of a split's own files, and the
 // number of each one's first row.
 func (c *Cache) eachBatch(ctx context.Context, s *Split, fn func(first int64, rec arrow.Record) error) error {
-	return c.someBatches(ctx, s, func(int64, int64) bool { return true }, fn)
+	return c.someBatches(ctx, s, func(int64, int64) bool { return true }, nil, fn)
+}
+
+// sieve says which record batches are worth to be seen whole.
+type sieve struct {
+	columns []string
+	// keep is called with these columns of a record batch.
+	keep func(rec arrow.Record) (bool, error)
 }
 
 // someBatches is eachBatch for the files with rows [from, to) that are
-// wanted.
-func (c *Cache) someBatches(ctx context.Context, s *Split, want func(from, to int64) bool, fn func(first int64, rec arrow.Record) error) error {
+// wanted. Where files can be mapped, of what the sieve does not keep no more
+// is touched than the sieve's columns; else it does nothing.
+func (c *Cache) someBatches(ctx context.Context, s *Split, want func(from, to int64) bool, v *sieve, fn func(first int64, rec arrow.Record) error) error {
 	var schema *arrow.Schema
 	start := int64(0)
 	for _, f := range s.Files {
@@ -115,21 +133,47 @@ func (c *Cache) someBatches(ctx context.Context, s *Split, want func(from, to in
 		if start += f.Rows; !want(first, start) {
 			continue
 		}
-		err := readPlain(ctx, c.st, c.mem, f, func(rec arrow.Record) error {
+		err := c.eachOfFile(ctx, s, f, v, func(at int64, rec arrow.Record) error {
 			if schema == nil {
 				schema = rec.Schema()
 			} else if !schema.Equal(rec.Schema()) {
 				return corrupt(f.Name, "its columns differ from the first file's")
 			}
-			err := fn(first, rec)
-			first += rec.NumRows()
-			return err
+			return fn(first+at, rec)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// eachOfFile is someBatches for one file, and the numbers of rows in it.
+func (c *Cache) eachOfFile(ctx context.Context, s *Split, f File, v *sieve, fn func(at int64, rec arrow.Record) error) error {
+	m, err := c.mapFile(ctx, f, &Tables{})
+	if err != nil {
+		return fmt.Errorf("map %s of %s: %w", f.Name, c.st, err)
+	}
+	if m != nil {
+		defer m.release()
+		t := &rowTable{nullable: s.nullable()}
+		var batches []rowBatch
+		if err = t.columns(m, c.mem); err == nil {
+			batches, err = t.place(m, f)
+		}
+		if err == nil {
+			return guarded([]*mappedFile{m}, func() error { return t.eachRecord(ctx, batches, v, fn) })
+		}
+		if errors.Is(err, ErrCorrupt) {
+			return fmt.Errorf("map %s of %s: %w", f.Name, c.st, err)
+		}
+	}
+	at := int64(0)
+	return readPlain(ctx, c.st, c.mem, f, func(rec arrow.Record) error {
+		err := fn(at, rec)
+		at += rec.NumRows()
+		return err
+	})
 }
 
 // pick returns rows of a split, by number.
@@ -141,7 +185,7 @@ func (c *Cache) pick(ctx context.Context, s *Split, numbers []int64) (map[int64]
 		j, _ := slices.BinarySearch(numbers, to)
 		return numbers[i:j]
 	}
-	err := c.someBatches(ctx, s, func(from, to int64) bool { return len(within(from, to)) > 0 }, func(first int64, rec arrow.Record) error {
+	err := c.someBatches(ctx, s, func(from, to int64) bool { return len(within(from, to)) > 0 }, nil, func(first int64, rec arrow.Record) error {
 		for _, n := range within(first, first+rec.NumRows()) {
 			cols, err := s.columns(rec.Schema(), every)
 			if err != nil {

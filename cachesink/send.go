@@ -79,7 +79,7 @@ func (s *shardSender) try(ctx context.Context, j *shardJob, again bool) (ok bool
 	held, took, other := f.leases.claim(ctx, p.task(), p.name)
 	done, ok, err := adopt(ctx, f.c.st, f.mem, p, other)
 	if err == nil && !ok && held {
-		err = f.reserve(e, p)
+		err = f.reserve(e, p, j.inputs.bytes())
 	}
 	switch {
 	case err != nil || !ok && !held:

@@ -36,9 +36,13 @@ type shardPlan struct {
 	// -1 for an object to encode. It is nil where all are to be encoded.
 	from     []int64
 	fromList *list[int64]
-	memo     *shardMemo // of what is encoded; nil until its objects are emitted
-	sent     bool       // all objects were emitted
-	done     bool       // and all embeddings were taken
+	// kept is where those come from in a restoration: the shard's own damaged
+	// file. It then must become what it was, or is not published.
+	kept   *salvage
+	unlike bool       // it did not
+	memo   *shardMemo // of what is encoded; nil until its objects are emitted
+	sent   bool       // all objects were emitted
+	done   bool       // and all embeddings were taken
 	// result is the finished shard; set by the stage that emits the shard's
 	// objects if it was there already, by the one that writes it, or by the
 	// one that encodes if another fill was faster.
@@ -188,6 +192,18 @@ func (w *shardWriter) append(ids []byte, vecs []float32) error {
 	return nil
 }
 
+// appendStored copies a row in as it is stored.
+func (w *shardWriter) appendStored(id []byte, v *storedRows, row int) error {
+	w.rows.appendStored(id, v, row)
+	if w.rows.n == w.rows.room {
+		return w.flushTo(w.fileWriter)
+	}
+	return nil
+}
+
+// errUnlike says that a shard is not to be published: it is not what it was.
+var errUnlike = errors.New("the shard has other bytes than it had")
+
 // flushTo writes the gathered rows as a record batch over the block.
 func (w *shardWriter) flushTo(file *fileWriter) error {
 	if w.rows.n == 0 {
@@ -210,6 +226,9 @@ func (w *shardWriter) close(ctx context.Context, p *shardPlan) (Shard, error) {
 		}
 		if err := file.finish(); err != nil {
 			return Shard{}, err
+		}
+		if p.kept != nil && file.entry(p.name) != p.kept.shard.File {
+			return Shard{}, errUnlike
 		}
 		if s, ok, err := adopt(ctx, w.st, w.mem, p, ""); ok || err != nil {
 			return s, err

@@ -1,9 +1,11 @@
 package cachesink
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -30,7 +32,8 @@ type FillSize struct {
 	// what a killed fill has left of them.
 	Files int64
 	// Need are the bytes that must be free: beside the files, for each encoder
-	// what is kept of a shard in the making.
+	// what is kept of a shard in the making, and the inputs of its objects and
+	// of those of the next.
 	Need int64
 }
 
@@ -57,6 +60,77 @@ func (f *Fill) shardBytes(e *encoderFill, rows int64) int64 {
 	return withSums(rows*int64(e.DType.RowBytes(e.Dim)) + fileOverhead + 2*int64(len(spec)) + batches*(batchOverhead+3*columnOverhead))
 }
 
+// makingBytes bounds what is kept of a shard of so many objects while they are
+// encoded, whatever it is stored in: the records of a partial file.
+func (e *encoderFill) makingBytes(rows int64) int64 {
+	if rows == 0 {
+		return 0
+	}
+	return partialHead + rows*int64(recordHead+idBytes+4*e.Dim)
+}
+
+// scratchBytes are those of the files that hold the inputs of a shard, if they
+// have so many bytes, while they wait to be encoded: its own and the next one's.
+func scratchBytes(inputs int64) int64 {
+	if inputs <= spoolMemory {
+		return 0
+	}
+	return 2 * inputs
+}
+
+// Extent bounds what the samples of a fill are made of.
+type Extent struct {
+	Splits int   // that are filled
+	Rows   int64 // of all of them
+	Texts  int64 // bytes of all values of the rows
+	Kept   int   // kept columns
+}
+
+// Bound returns the most bytes that must be free for a fill whose samples have
+// an extent, whatever the cache holds: all are pairs, no object comes twice or
+// is stored, each text is label, key and kept value at once, and inputs have a
+// text as often as their declaration can name it.
+func (c *Cache) Bound(opts FillOptions, x Extent) int64 {
+	if x.Rows > maxFile { // of one byte
+		return math.MaxInt64
+	}
+	rows, texts := float64(x.Rows), float64(x.Texts)
+	columns := float64(3 + x.Kept)
+	value := 16.0 // of a column of numbers, or what a text takes beside its bytes
+	split := rows*value*columns + 2*texts
+	var shards float64
+	for _, u := range opts.Encoders {
+		u.BatchSize = cmp.Or(u.BatchSize, DefaultBatchSize)
+		u.DType = cmp.Or(u.DType, Float32)
+		e, f := &encoderFill{Use: u}, &Fill{opts: opts}
+		objects := 2 * rows
+		columns += 6
+		split += objects * (maxKey + idBytes + 3*value)
+		if !u.FreeKeys {
+			split += 2 * texts
+		}
+		inputs := objects*float64(len(u.Input)+64) + 2*texts*float64(1+len(u.Input)/len("{a}"))
+		if !u.Cached {
+			split += inputs
+			continue
+		}
+		shard := int64(cmp.Or(opts.ShardObjects, DefaultShardObjects))
+		largest := int64(min(objects, float64(shard)))
+		shards += math.Ceil(objects/float64(shard)) * float64(f.shardBytes(e, largest))
+		shards += float64(e.makingBytes(largest)) + 2*inputs
+	}
+	files := float64(x.Splits) + rows/splitFileRows
+	batches := float64(x.Splits) + rows/splitBatchRows
+	split += 2 * (files*(fileOverhead+columns*columnOverhead) + batches*(batchOverhead+columns*columnOverhead))
+	if need := shards + split*(1+4.0/sumBlock) + 1; need < math.MaxInt64 {
+		return int64(need)
+	}
+	return math.MaxInt64
+}
+
+// maxKey is the longest key that is content or place.
+const maxKey = 160
+
 // Size bounds what the fill writes for all samples that were indexed. It must
 // not be called before the stages have ended; it is meant for a dry run.
 func (f *Fill) Size(ctx context.Context) (FillSize, error) {
@@ -72,7 +146,7 @@ func (f *Fill) Size(ctx context.Context) (FillSize, error) {
 			return s, err
 		}
 		s.Files += max(0, fresh/shard*f.shardBytes(e, shard)+f.shardBytes(e, fresh%shard)-left)
-		s.Need += f.shardBytes(e, min(fresh, shard))
+		s.Need += e.makingBytes(min(fresh, shard)) + scratchBytes(max(e.inputs, e.mostInputs))
 	}
 	for _, w := range f.splits {
 		s.Files += w.size()
@@ -129,14 +203,13 @@ func valueBytes(a arrow.Array) int64 {
 	return 0 // there are no other columns
 }
 
-// reserve refuses a shard that does not fit beside what was planned before it.
-// A shard that is there already takes no room.
-func (f *Fill) reserve(e *encoderFill, p *shardPlan) error {
+// reserve refuses a shard, whose inputs have so many bytes, that does not fit
+// beside what was planned before it. A shard that is there already takes no room.
+func (f *Fill) reserve(e *encoderFill, p *shardPlan, inputs int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	bytes := f.shardBytes(e, p.rows)
-	f.planned += bytes
-	e.largest = max(e.largest, bytes)
+	f.planned += f.shardBytes(e, p.rows)
+	e.largest = max(e.largest, e.makingBytes(p.rows)+scratchBytes(inputs))
 	need := f.planned + f.splitBytes
 	for _, o := range f.byName {
 		need += o.largest

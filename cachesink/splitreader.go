@@ -6,31 +6,30 @@ import (
 	"slices"
 
 	"github.com/apache/arrow/go/v15/arrow"
-	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/memory"
 )
 
-// SplitReader is a split in host memory, ready to be replayed: its columns
-// and the embeddings of its cached encoders. It is safe for concurrent use
-// until Release, and implements source.Table.
+// SplitReader is a split that is ready to be replayed: its columns and the
+// embeddings of its cached encoders. It is safe for concurrent use until
+// Release, and implements source.Table.
 type SplitReader struct {
 	c      *Cache
 	split  *Split
-	schema *arrow.Schema // of gathered batches
-	rows   arrow.Record  // all columns of the split files
-	inputs arrow.Record  // all columns of the input files, nil without any
-	cols   []gatherColumn
+	form   *batchForm // of gathered batches
+	rows   *rowTable  // the columns of the split's files, nil without any
+	inputs *rowTable  // those of its inputs, nil without any
 	tables map[string]*Table
-	shared bool // rows, inputs and batches are another reader's
-	// batches is the memory of gathered embeddings: that of batches which were
-	// released is used again.
-	batches *recycler
+	watch  *watch
+	pages  *pages
+	pool   *batchPool
+	shared bool // all of this is another reader's
 }
 
-// gatherColumn says where a column of a gathered batch comes from.
+// gatherColumn says where a column of a gathered batch comes from: a column of
+// the split or of its inputs, or the table that this has the positions of.
 type gatherColumn struct {
-	from  arrow.Array // a column of the split or of its inputs, or
-	pos   []int64     // positions in
+	rows  *rowTable
+	at    int
 	table *Table
 }
 
@@ -41,10 +40,9 @@ type Tables struct {
 	// user's cache folder says have held before, in a file that did not
 	// change since. Default: false.
 	VerifyAlways bool
-	// Copy reads all embeddings into host memory, checked, when they are
-	// opened, where files could be mapped; nobody who cuts a file can then
-	// take back what was lent. Default: false.
-	Copy bool
+	// Access says how files are reached that could be mapped.
+	// Default: AccessMapped.
+	Access Access
 
 	byFolder map[string][]*Table
 }
@@ -89,12 +87,19 @@ func (t *Tables) table(ctx context.Context, c *Cache, folder string) (*Table, er
 	return tab, nil
 }
 
-// Read loads a split, and opens through tables the embeddings of its encoders.
-// Uncompressed embeddings in a folder are not loaded but mapped, where the
-// system can, so that they need not fit in memory; damage of theirs is found
-// when a row of the block is gathered. No byte is used before its checksum
-// held. The tables must live as long as the reader; not safe for concurrent
-// use with the same tables.
+// Read opens a split, and through tables the embeddings of its encoders. Files
+// of a folder that are not compressed are not loaded but mapped, where the
+// system can and unless tables say otherwise, so that they need not fit in
+// memory: that takes a time for each file, whatever the number of rows, and
+// damage of theirs is found when a row of the block is gathered. No byte is
+// used before its checksum held. The tables must live as long as the reader;
+// not safe for concurrent use with the same tables.
+//
+// What [SplitReader.Gather] lends of a mapped file is safe to touch only while
+// nobody cuts the file: who does ends the process. Gathering itself is safe:
+// that the file was cut or written to is ErrCorrupt. AccessCopy closes that
+// window.
+//
 // Where files were removed since the cache was opened, the split is read as
 // the newest manifest has it; a split that it has no more is ErrMissing.
 func (c *Cache) Read(ctx context.Context, s *Split, tables *Tables) (r *SplitReader, err error) {
@@ -109,109 +114,87 @@ func (c *Cache) Read(ctx context.Context, s *Split, tables *Tables) (r *SplitRea
 }
 
 func (c *Cache) read(ctx context.Context, s *Split, tables *Tables) (_ *SplitReader, err error) {
-	r := &SplitReader{
-		c: c, split: s, tables: map[string]*Table{},
-		batches: &recycler{Allocator: c.mem, limit: gatheredBuffers},
-	}
+	r := &SplitReader{c: c, split: s, tables: map[string]*Table{}, pool: &batchPool{}, watch: &watch{}}
 	defer func() {
 		if err != nil {
 			r.Release()
+			err = fmt.Errorf("read split %q: %w", s.Name, err)
 		}
 	}()
 	for _, e := range s.Encoders {
 		if e.Folder == "" {
 			continue
 		}
-		if r.tables[e.Name], err = tables.table(ctx, c, e.Folder); err != nil {
-			return nil, fmt.Errorf("read split %q: %w", s.Name, err)
-		}
-	}
-	if r.rows, err = c.readTable(ctx, s.Files); err != nil {
-		return nil, fmt.Errorf("read split %q: %w", s.Name, err)
-	}
-	if len(s.Inputs) > 0 {
-		if r.inputs, err = c.readTable(ctx, s.Inputs); err != nil {
-			return nil, fmt.Errorf("read split %q: %w", s.Name, err)
-		}
-	}
-	if err := r.layout(); err != nil {
-		return nil, fmt.Errorf("read split %q: %w", s.Name, err)
-	}
-	return r, nil
-}
-
-// readTable joins all record batches of some files into one; nil for none.
-func (c *Cache) readTable(ctx context.Context, files []File) (arrow.Record, error) {
-	var recs []arrow.Record
-	defer func() {
-		for _, r := range recs {
-			r.Release()
-		}
-	}()
-	for _, f := range files {
-		err := readPlain(ctx, c.st, c.mem, f, func(rec arrow.Record) error {
-			if len(recs) > 0 && !recs[0].Schema().Equal(rec.Schema()) {
-				return corrupt(f.Name, "its columns differ from the first file's")
-			}
-			rec.Retain()
-			recs = append(recs, rec)
-			return nil
-		})
+		t, err := tables.table(ctx, c, e.Folder)
 		if err != nil {
 			return nil, err
 		}
+		r.tables[e.Name] = t
+		r.watch.files = append(r.watch.files, t.guard...)
 	}
-	if len(recs) == 0 {
-		return nil, nil
+	if r.rows, err = c.openRows(ctx, s.Files, s.nullable(), tables); err != nil {
+		return nil, err
 	}
-	return concat(c.mem, recs[0].Schema(), recs)
+	if r.inputs, err = c.openRows(ctx, s.Inputs, func(string) bool { return false }, tables); err != nil {
+		return nil, err
+	}
+	for _, t := range []*rowTable{r.rows, r.inputs} {
+		if t != nil {
+			r.watch.files = append(r.watch.files, t.lent()...)
+		}
+	}
+	r.pages = pagesOf(r.watch.files)
+	return r, r.layout()
+}
+
+// nullable tells the columns that may have nulls: the kept ones.
+func (s *Split) nullable() func(column string) bool {
+	made := s.made()
+	fixed := s.Kind.fixed()
+	return func(name string) bool {
+		_, ok := fixed[name]
+		return !ok && !made[name]
+	}
 }
 
 // layout decides the columns of gathered batches: the split's own, then for
 // each encoder its embeddings or its inputs.
 func (r *SplitReader) layout() error {
-	var fields []arrow.Field
-	if r.rows != nil {
-		for i, f := range r.rows.Schema().Fields() {
-			fields = append(fields, f)
-			r.cols = append(r.cols, gatherColumn{from: r.rows.Column(i)})
-		}
+	if r.rows == nil { // an empty split has no files and so no columns
+		r.form = &batchForm{schema: arrow.NewSchema(nil, nil)}
+		return nil
+	}
+	fields := r.rows.schema.Fields()
+	var cols []gatherColumn
+	for i := range fields {
+		cols = append(cols, gatherColumn{rows: r.rows, at: i})
 	}
 	for _, e := range r.split.Encoders {
 		for _, side := range r.split.Kind.Sides() {
-			if r.rows == nil {
-				break // an empty split has no files and so no columns
-			}
 			if e.Folder == "" {
 				if r.inputs == nil {
 					return corrupt(r.split.Folder, "no inputs of encoder %q", e.Name)
 				}
 				name := EncoderColumn(e.Name, side, RoleInput)
-				col, err := column[*array.Binary](r.inputs, name)
+				at, err := columnAt(r.inputs.schema, name, arrow.BinaryTypes.Binary)
 				if err != nil {
 					return err
 				}
 				fields = append(fields, arrow.Field{Name: name, Type: arrow.BinaryTypes.Binary})
-				r.cols = append(r.cols, gatherColumn{from: col})
+				cols = append(cols, gatherColumn{rows: r.inputs, at: at})
 				continue
 			}
-			pos, err := column[*array.Int64](r.rows, EncoderColumn(e.Name, side, RolePos))
+			at, err := columnAt(r.rows.schema, EncoderColumn(e.Name, side, RolePos), arrow.PrimitiveTypes.Int64)
 			if err != nil {
 				return err
 			}
 			t := r.tables[e.Name]
-			fields = append(fields, arrow.Field{
-				Name: EncoderColumn(e.Name, side, ""),
-				Type: arrow.FixedSizeListOf(int32(t.dim), arrow.PrimitiveTypes.Float32),
-			})
-			r.cols = append(r.cols, gatherColumn{pos: pos.Int64Values(), table: t})
+			fields = append(fields, arrow.Field{Name: EncoderColumn(e.Name, side, ""), Type: t.list})
+			cols = append(cols, gatherColumn{rows: r.rows, at: at, table: t})
 		}
 	}
-	var md arrow.Metadata
-	if r.rows != nil {
-		md = r.rows.Schema().Metadata()
-	}
-	r.schema = arrow.NewSchema(fields, &md)
+	md := r.rows.schema.Metadata()
+	r.form = &batchForm{arrow.NewSchema(fields, &md), cols}
 	return nil
 }
 
@@ -224,39 +207,51 @@ func (r *SplitReader) Rows() int64 { return r.split.Rows }
 // Schema returns the schema of gathered batches: the columns of the split's
 // files, then per encoder E an embedding column E (E_a and E_b for pairs), or
 // E_input where the encoder is not cached.
-func (r *SplitReader) Schema() *arrow.Schema { return r.schema }
+func (r *SplitReader) Schema() *arrow.Schema { return r.form.schema }
 
-// Columns returns all rows of the split's own columns, borrowed: no
-// embeddings, no inputs. It is nil for a split without rows.
-func (r *SplitReader) Columns() arrow.Record { return r.rows }
+// Columns returns the named columns of all rows; the caller owns them.
+func (r *SplitReader) Columns(ctx context.Context, names ...string) (arrow.Record, error) {
+	sel, err := r.Select(names...)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]int64, r.split.Rows)
+	for i := range rows {
+		rows[i] = int64(i)
+	}
+	sel.pool = nil // so large a batch is not kept
+	return sel.Gather(ctx, rows)
+}
 
 // Select returns a reader of the same split whose batches have only the
 // named columns, in the order of Schema. It shares the memory of r, which
 // must live as long; its Release frees nothing.
 func (r *SplitReader) Select(names ...string) (*SplitReader, error) {
 	out := *r
-	out.cols, out.shared = nil, true
+	out.shared = true
 	var fields []arrow.Field
-	for i, f := range r.schema.Fields() {
+	var cols []gatherColumn
+	for i, f := range r.form.schema.Fields() {
 		if slices.Contains(names, f.Name) {
 			fields = append(fields, f)
-			out.cols = append(out.cols, r.cols[i])
+			cols = append(cols, r.form.cols[i])
 		}
 	}
 	for _, n := range names {
-		if len(r.schema.FieldIndices(n)) == 0 {
-			return nil, fmt.Errorf("%w: split %q has no column %q (it has %s)", ErrMissing, r.split.Name, n, columnNames(r.schema))
+		if len(r.form.schema.FieldIndices(n)) == 0 {
+			return nil, fmt.Errorf("%w: split %q has no column %q (it has %s)", ErrMissing, r.split.Name, n, columnNames(r.form.schema))
 		}
 	}
-	md := r.schema.Metadata()
-	out.schema = arrow.NewSchema(fields, &md)
+	md := r.form.schema.Metadata()
+	out.form = &batchForm{arrow.NewSchema(fields, &md), cols}
 	return &out, nil
 }
 
 // Gather returns one record batch with the given rows, in that order; the
 // caller owns it. Embeddings are float32 however they are stored. A column of
 // them is lent without copying where it is stored so and its positions are
-// consecutive in one record batch of a shard.
+// consecutive in one record batch of a shard; all else is a copy. When a batch
+// and all that was retained of it is released, its memory is used for another.
 func (r *SplitReader) Gather(ctx context.Context, rows []int64) (arrow.Record, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
@@ -266,97 +261,92 @@ func (r *SplitReader) Gather(ctx context.Context, rows []int64) (arrow.Record, e
 			return nil, fmt.Errorf("cachesink: row %d of split %q, which has %d", row, r.split.Name, r.split.Rows)
 		}
 	}
-	cols := make([]arrow.Array, len(r.cols))
-	defer func() {
-		for _, c := range cols {
-			if c != nil {
-				c.Release()
+	if err := r.watch.unchanged(); err != nil {
+		return nil, fmt.Errorf("split %q: %w", r.split.Name, err)
+	}
+	var b *batch
+	if r.pool != nil {
+		b = r.pool.take(r.form, len(rows))
+	} else {
+		b = newBatch(nil, r.form, len(rows))
+	}
+	b.refs.Store(1)
+	var l *fetches
+	if r.pages.missing() {
+		l = &b.fetch
+	}
+	if err := guarded(r.watch.files, func() error { return r.fill(ctx, b, rows, l) }); err != nil {
+		b.Release()
+		return nil, fmt.Errorf("split %q: %w", r.split.Name, err)
+	}
+	return b, nil
+}
+
+// fill copies rows to a batch, or borrows them. What may have to come from the
+// disk is fetched if it is given fetches.
+func (r *SplitReader) fill(ctx context.Context, b *batch, rows []int64, l *fetches) (err error) {
+	var spots [2][]spot[rowBatch] // of the split and of its inputs
+	for i, t := range []*rowTable{r.rows, r.inputs} {
+		if t != nil && slices.ContainsFunc(r.form.cols, func(c gatherColumn) bool { return c.rows == t }) {
+			if b.spots[i], err = t.locate(ctx, b.spots[i][:0], rows); err != nil {
+				return err
 			}
+			spots[i] = b.spots[i]
 		}
-	}()
-	pos := make([]int64, len(rows))
-	for i, c := range r.cols {
-		var err error
+	}
+	for i := range r.form.cols {
+		c := &r.form.cols[i]
+		at := spots[0]
+		if c.rows == r.inputs {
+			at = spots[1]
+		}
+		k := &c.rows.kinds[c.at]
+		if l != nil {
+			l.cells(k, c.at, at)
+		}
 		if c.table == nil {
-			cols[i], err = take(r.c.mem, c.from, rows)
-		} else {
-			for k, row := range rows {
-				pos[k] = c.pos[row]
+			if l != nil && k.width < 0 {
+				err = l.texts(c.at, at)
 			}
-			cols[i], err = c.table.column(r.batches, pos)
+			if err == nil {
+				err = b.own[i].fill(r.c.mem, k, c.at, len(rows), at)
+			}
+			b.cols[i] = b.own[i].array
+		} else if err = c.rows.positions(b.pos, c.at, at); err == nil {
+			err = b.embed(ctx, r.c.mem, i, c.table, l)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("split %q, column %q: %w", r.split.Name, r.schema.Field(i).Name, err)
+			return fmt.Errorf("column %q: %w", r.form.schema.Field(i).Name, err)
 		}
 	}
-	return array.NewRecord(r.schema, cols, int64(len(rows))), nil
+	return nil
 }
 
-// column returns the embeddings at the given positions, lent or copied.
-func (t *Table) column(mem memory.Allocator, pos []int64) (arrow.Array, error) {
-	if err := t.unchanged(); err != nil {
-		return nil, err
+// embed makes a column of the embeddings at b.pos.
+func (b *batch) embed(ctx context.Context, mem memory.Allocator, i int, t *Table, l *fetches) error {
+	v, err := t.lend(ctx, b.pos, l)
+	if err != nil {
+		return err
 	}
-	if a, err := t.lend(pos); a != nil || err != nil {
-		return a, err
+	if v != nil {
+		b.lent[i], b.cols[i] = v, v.list
+		return nil
 	}
-	buf := memory.NewResizableBuffer(mem)
-	defer buf.Release()
-	buf.Resize(len(pos) * t.dim * 4)
-	if err := t.gather(arrow.Float32Traits.CastFromBytes(buf.Bytes()), pos); err != nil {
-		return nil, err
+	o := &b.own[i]
+	if o.array == nil {
+		o.makeVectors(mem, t.list, b.rows)
 	}
-	vals := array.NewData(arrow.PrimitiveTypes.Float32, len(pos)*t.dim, []*memory.Buffer{nil, buf}, nil, 0, 0)
-	defer vals.Release()
-	list := array.NewData(arrow.FixedSizeListOf(int32(t.dim), arrow.PrimitiveTypes.Float32), len(pos),
-		[]*memory.Buffer{nil}, []arrow.ArrayData{vals}, 0, 0)
-	defer list.Release()
-	return array.MakeFromData(list), nil
+	b.cols[i] = o.array
+	return t.gather(ctx, arrow.Float32Traits.CastFromBytes(o.values), b.pos, l)
 }
 
-// Release frees what the reader has loaded, the shared tables left out.
+// Release frees what the reader has opened, the shared tables left out.
 func (r *SplitReader) Release() {
 	if r.shared {
 		return
 	}
-	for _, rec := range []arrow.Record{r.rows, r.inputs} {
-		if rec != nil {
-			rec.Release()
-		}
-	}
-	r.batches.close()
-	r.rows, r.inputs, r.cols = nil, nil, nil
-}
-
-// take picks rows of a plain column.
-func take(mem memory.Allocator, a arrow.Array, rows []int64) (arrow.Array, error) {
-	b := array.NewBuilder(mem, a.DataType())
-	defer b.Release()
-	b.Reserve(len(rows))
-	for _, row := range rows {
-		i := int(row)
-		if a.IsNull(i) {
-			b.AppendNull()
-			continue
-		}
-		switch a := a.(type) {
-		case *array.Int64:
-			b.(*array.Int64Builder).UnsafeAppend(a.Value(i))
-		case *array.Float32:
-			b.(*array.Float32Builder).UnsafeAppend(a.Value(i))
-		case *array.Float64:
-			b.(*array.Float64Builder).UnsafeAppend(a.Value(i))
-		case *array.Boolean:
-			b.(*array.BooleanBuilder).UnsafeAppend(a.Value(i))
-		case *array.String:
-			b.(*array.StringBuilder).Append(a.Value(i))
-		case *array.Binary:
-			b.(*array.BinaryBuilder).Append(a.Value(i))
-		case *array.FixedSizeBinary:
-			b.(*array.FixedSizeBinaryBuilder).Append(a.Value(i))
-		default:
-			return nil, fmt.Errorf("%w: %v", ErrSchema, a.DataType())
-		}
-	}
-	return b.NewArray(), nil
+	r.pool.close()
+	r.rows.Release()
+	r.inputs.Release()
+	r.rows, r.inputs = nil, nil
 }

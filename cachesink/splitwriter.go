@@ -28,6 +28,7 @@ const (
 type tableWriter struct {
 	st      store.Store
 	mem     memory.Allocator
+	joined  *recycler // memory of the record batch to write, one after the other
 	schema  *arrow.Schema
 	pending []arrow.Record
 	rows    int64 // pending
@@ -67,7 +68,10 @@ func (w *tableWriter) flush(ctx context.Context) error {
 		}
 		w.files = append(w.files, f)
 	}
-	rec, err := concat(w.mem, w.schema, w.pending)
+	if w.joined == nil {
+		w.joined = &recycler{Allocator: w.mem}
+	}
+	rec, err := concat(w.joined, w.schema, w.pending)
 	if err != nil {
 		return err
 	}
@@ -76,6 +80,7 @@ func (w *tableWriter) flush(ctx context.Context) error {
 	return w.files[len(w.files)-1].write(rec)
 }
 
+// drop releases the pending rows.
 func (w *tableWriter) drop() {
 	for _, r := range w.pending {
 		r.Release()
@@ -88,6 +93,7 @@ func (w *tableWriter) finish(ctx context.Context) error {
 	if err := w.flush(ctx); err != nil {
 		return err
 	}
+	w.joined.close()
 	if n := len(w.files); n > 0 {
 		return w.files[n-1].finish()
 	}
@@ -137,6 +143,7 @@ func (u unnamed) Close() error                            { return nil }
 
 func (w *tableWriter) abort() (err error) {
 	w.drop()
+	w.joined.close()
 	for _, f := range w.files {
 		err = errors.Join(err, f.abort())
 	}

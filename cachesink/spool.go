@@ -50,6 +50,9 @@ func (s *spool) append(ctx context.Context, input []byte) (err error) {
 	return nil
 }
 
+// bytes is the size of all that was appended.
+func (s *spool) bytes() int64 { return s.size + int64(s.n) }
+
 // flush moves what is in memory to the scratch file.
 func (s *spool) flush(ctx context.Context) error {
 	if s.file == nil {

@@ -2,12 +2,11 @@ package cachesink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"github.com/apache/arrow/go/v15/arrow"
-	"github.com/apache/arrow/go/v15/arrow/array"
 )
 
 // Table is the embeddings of one encoder, by position, in the dtype that they
@@ -16,64 +15,93 @@ import (
 type Table struct {
 	dim    int
 	dtype  DType
-	rows   int64
+	list   *arrow.FixedSizeListType // of what is given
 	shards []Shard
-	chunks []chunk
-	files  []*mappedFile
-	looked atomic.Int64 // when the files were last held to be unchanged, in ns
-	near   []int32      // the chunk at every position that is a multiple of 1<<shift
-	shift  uint
+	pieces[chunk]
+	guard []*mappedFile // whose pages may be gone
+	loans loanPool
 }
 
 // chunk is one record batch of a shard.
 type chunk struct {
-	first int64 // position of its first row
-	rows  int
-	vecs  storedRows
-	rec   arrow.Record
+	rows int
+	vecs storedRows
+	list arrow.Array // the column of embeddings in
+	rec  arrow.Record
 
-	file               *mappedFile // nil in host memory
-	valuesAt, scalesAt int         // where they are in the file, in bytes
-	width              int         // of a row's values, in bytes
+	file                      *mappedFile  // nil where it was read
+	idsAt, valuesAt, scalesAt int          // where they are in the file, in bytes
+	width                     int          // of a row's values, in bytes
+	sound                     *atomic.Bool // all blocks of the values were checked
+	loans                     []*loan      // that nobody holds
 }
+
+func (c chunk) batchRows() int64 { return int64(c.rows) }
 
 // loadTable opens all shards of an encoder. Those that are mapped are checked
 // as they are touched, all others are read and checked now.
-func (c *Cache) loadTable(ctx context.Context, e *Encoder, o *Tables) (*Table, error) {
-	t := &Table{dim: e.Dim, dtype: e.DType, shards: e.Shards}
-	for _, s := range e.Shards {
-		if !o.Copy {
-			f, chunks, err := c.mapShard(ctx, e, s, o.notes())
-			if err != nil {
-				t.Release()
-				return nil, fmt.Errorf("load encoder %q: %w", e.Name, err)
-			}
-			if f != nil {
-				for _, ch := range chunks {
-					ch.first += t.rows
-					t.chunks = append(t.chunks, ch)
-				}
-				t.files, t.rows = append(t.files, f), t.rows+s.Rows
-				continue
-			}
+func (c *Cache) loadTable(ctx context.Context, e *Encoder, o *Tables) (_ *Table, err error) {
+	t := &Table{dim: e.Dim, dtype: e.DType, shards: e.Shards, list: arrow.FixedSizeListOf(int32(e.Dim), arrow.PrimitiveTypes.Float32)}
+	t.files = make([]piece[chunk], len(e.Shards))
+	for i, s := range e.Shards {
+		f := &t.files[i]
+		f.rows = s.Rows
+		if f.mapped, err = c.mapShard(ctx, s, o); err != nil {
+			err = fmt.Errorf("map %s of %s: %w", s.Name, c.st, err)
+			break
 		}
-		err := readShard(ctx, c.st, c.mem, e, s.File, func(rec arrow.Record) error {
-			vecs, err := storedColumns(rec, e.DType, e.Dim)
-			if err != nil {
-				return err
+		f.place = func(ctx context.Context) ([]chunk, error) {
+			if f.mapped != nil {
+				chunks, err := placeShard(f.mapped, e, s)
+				switch {
+				case err == nil:
+					return chunks, nil
+				case errors.Is(err, ErrCorrupt):
+					return nil, fmt.Errorf("map %s of %s: %w", s.Name, c.st, err)
+				}
 			}
-			rec.Retain()
-			t.chunks = append(t.chunks, chunk{first: t.rows, rows: int(rec.NumRows()), vecs: vecs, rec: rec})
-			t.rows += rec.NumRows()
-			return nil
-		})
-		if err != nil {
-			t.Release()
-			return nil, fmt.Errorf("load encoder %q: %w", e.Name, err)
+			return c.readChunks(ctx, e, s)
+		}
+		if f.mapped == nil {
+			if _, err = f.open(ctx); err != nil {
+				break
+			}
 		}
 	}
+	if err != nil {
+		t.Release()
+		return nil, fmt.Errorf("load encoder %q: %w", e.Name, err)
+	}
 	t.index()
+	t.guard = t.lent()
 	return t, nil
+}
+
+func chunkOf(rec arrow.Record, e *Encoder) (ch chunk, err error) {
+	ch.rows, ch.rec = int(rec.NumRows()), rec
+	if ch.list, err = column[arrow.Array](rec, ColumnEmbedding); err == nil {
+		ch.vecs, err = storedColumns(rec, e.DType, e.Dim)
+	}
+	return ch, err
+}
+
+// readChunks reads a shard into host memory.
+func (c *Cache) readChunks(ctx context.Context, e *Encoder, s Shard) (chunks []chunk, err error) {
+	err = readShard(ctx, c.st, c.mem, e, s.File, func(rec arrow.Record) error {
+		ch, err := chunkOf(rec, e)
+		if err == nil && ch.rows > 0 {
+			rec.Retain()
+			chunks = append(chunks, ch)
+		}
+		return err
+	})
+	if err != nil {
+		for _, ch := range chunks {
+			ch.rec.Release()
+		}
+		return nil, err
+	}
+	return chunks, nil
 }
 
 // Rows returns the number of embeddings.
@@ -82,102 +110,57 @@ func (t *Table) Rows() int64 { return t.rows }
 // Dim returns the number of values of an embedding.
 func (t *Table) Dim() int { return t.dim }
 
-// Release frees the table's memory. What was lent of mapped files and retained
-// keeps them mapped.
+// Release frees the table's memory. What was lent of files and retained keeps
+// them in memory.
 func (t *Table) Release() {
-	for _, c := range t.chunks {
-		c.rec.Release()
-	}
-	for _, f := range t.files {
-		f.release()
-	}
-	t.chunks, t.files = nil, nil
+	t.loans.close(t)
+	t.each(func(c *chunk) { c.rec.Release() })
+	t.release()
+	t.guard = nil
 }
 
-// lookEvery is how often mapped files are held to be unchanged.
-const lookEvery = 100 * time.Millisecond
-
-// unchanged finds mapped files that somebody writes to.
-func (t *Table) unchanged() error {
-	if len(t.files) == 0 {
-		return nil
-	}
-	now, last := time.Now().UnixNano(), t.looked.Load()
-	if now-last < lookEvery.Nanoseconds() || !t.looked.CompareAndSwap(last, now) {
-		return nil
-	}
-	for _, f := range t.files {
-		if err := f.m.Unchanged(); err != nil {
-			t.looked.Store(last) // for others to find it, too
-			return fmt.Errorf("%w: %s: %w", ErrCorrupt, f.name, err)
-		}
+// position refuses a number that is no row of the table.
+func (t *Table) position(p int64) error {
+	if p < 0 || p >= t.rows {
+		return fmt.Errorf("%w: position %d of %d embeddings", ErrCorrupt, p, t.rows)
 	}
 	return nil
 }
 
-// find returns the chunk that holds a position in [0, Rows). It does not
-// search: what a processor cannot foresee keeps it from reading ahead.
-func (t *Table) find(pos int64) *chunk {
-	i := 0
-	if at := pos >> t.shift; at < int64(len(t.near)) {
-		i = int(t.near[at])
-	}
-	for i+1 < len(t.chunks) && t.chunks[i+1].first <= pos {
-		i++
-	}
-	return &t.chunks[i]
-}
-
-// index makes find quick: for about four places a chunk it notes which chunk
-// is there, so that few steps are left.
-func (t *Table) index() {
-	for t.rows>>t.shift > 4*int64(len(t.chunks)) {
-		t.shift++
-	}
-	t.near = make([]int32, 0, t.rows>>t.shift+1)
-	i := 0
-	for pos := int64(0); pos < t.rows; pos += 1 << t.shift {
-		for i+1 < len(t.chunks) && t.chunks[i+1].first <= pos {
-			i++
-		}
-		t.near = append(t.near, int32(i))
-	}
-}
-
-// gather writes the embeddings at the given positions to dst, row by row.
-func (t *Table) gather(dst []float32, pos []int64) error {
-	return guarded(t.files, func() error { return t.copyRows(dst, pos) })
-}
-
-// place is where some rows of a batch are that follow one another.
-type place struct {
-	c      *chunk
-	row, n int
-}
-
-func (t *Table) copyRows(dst []float32, pos []int64) error {
+// gather writes the embeddings at the given positions to dst, row by row; what
+// may have to come from the disk is fetched if it is given fetches. What it
+// touches may fault: see guarded.
+func (t *Table) gather(ctx context.Context, dst []float32, pos []int64, l *fetches) error {
 	// First it is found out where a good number of rows are, then they are
 	// copied: the processor reads the next rows while it still writes one.
-	var places [256]place
+	var spots [256]spot[chunk]
 	for len(pos) > 0 {
 		k, rows := 0, 0
-		for rows < len(pos) && k < len(places) {
+		for rows < len(pos) && k < len(spots) {
 			p := pos[rows]
-			if p < 0 || p >= t.rows {
-				return fmt.Errorf("%w: position %d of %d embeddings", ErrCorrupt, p, t.rows)
-			}
-			c := t.find(p)
-			row := int(p - c.first)
-			n := streak(pos[rows:], c.rows-row)
-			if err := c.hold(row, n); err != nil {
+			if err := t.position(p); err != nil {
 				return err
 			}
-			places[k] = place{c, row, n}
+			c, row, err := t.find(ctx, p)
+			if err != nil {
+				return err
+			}
+			n := streak(pos[rows:], c.rows-row)
+			spots[k] = spot[chunk]{c, row, n}
 			k, rows = k+1, rows+n
 		}
-		for i := range places[:k] {
-			p := &places[i]
-			p.c.vecs.readRun(dst[:p.n*t.dim], p.row, p.n)
+		if l != nil {
+			l.rows(spots[:k])
+		}
+		for i := range spots[:k] {
+			p := &spots[i]
+			if err := p.b.hold(p.row, p.n); err != nil {
+				return err
+			}
+		}
+		for i := range spots[:k] {
+			p := &spots[i]
+			p.b.vecs.readRun(dst[:p.n*t.dim], p.row, p.n)
 			dst = dst[p.n*t.dim:]
 		}
 		pos = pos[rows:]
@@ -185,35 +168,22 @@ func (t *Table) copyRows(dst []float32, pos []int64) error {
 	return nil
 }
 
-// streak returns how many positions from the first on, at most so many, follow
-// one another.
-func streak(pos []int64, most int) int {
-	most = min(most, len(pos))
-	n := 1
-	for n < most && pos[n] == pos[0]+int64(n) {
-		n++
-	}
-	return n
-}
-
 // lend returns the embeddings at the given positions without copying, if
 // they are float32 and consecutive in one record batch: an array that shares
 // its memory. It is nil if they are not.
-func (t *Table) lend(pos []int64) (arrow.Array, error) {
-	if t.dtype != Float32 || len(pos) == 0 || pos[0] < 0 || pos[0] >= t.rows || streak(pos, len(pos)) < len(pos) {
+func (t *Table) lend(ctx context.Context, pos []int64, l *fetches) (*loan, error) {
+	if t.dtype != Float32 || len(pos) == 0 || t.position(pos[0]) != nil || streak(pos, len(pos)) < len(pos) {
 		return nil, nil
 	}
-	c := t.find(pos[0])
-	at := pos[0] - c.first
-	if at+int64(len(pos)) > int64(c.rows) {
-		return nil, nil
+	c, row, err := t.find(ctx, pos[0])
+	if err != nil || row+len(pos) > c.rows {
+		return nil, err
 	}
-	if c.file != nil && c.file.left.Load() > 0 {
-		err := guarded(t.files, func() error { return c.hold(int(at), len(pos)) })
-		if err != nil {
-			return nil, err
-		}
+	if l != nil {
+		l.ahead(c, row, len(pos))
 	}
-	list := c.rec.Column(c.rec.Schema().FieldIndices(ColumnEmbedding)[0])
-	return array.NewSlice(list, at, at+int64(len(pos))), nil
+	if err := c.hold(row, len(pos)); err != nil {
+		return nil, err
+	}
+	return t.loans.take(c, row, len(pos)), nil
 }

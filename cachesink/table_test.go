@@ -78,8 +78,11 @@ func TestGatherLends(t *testing.T) {
 				if row >= 20 {
 					pos -= 20
 				}
-				c := stored.find(pos)
-				want := c.vecs.f32[int(pos-c.first)*dim:][:dim]
+				c, at, err := stored.find(t.Context(), pos)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := c.vecs.f32[at*dim:][:dim]
 				if !slices.Equal(got[i*dim:(i+1)*dim], want) {
 					t.Errorf("row %d: %v, want %v", row, got[i*dim:(i+1)*dim], want)
 				}
@@ -125,8 +128,16 @@ func TestSelect(t *testing.T) {
 	} else {
 		wantErr(t, err, ErrMissing, `"nothing"`, "prompted_b")
 	}
-	if r.Rows() != 30 || r.Split().Name != "val" || r.Columns().NumRows() != 30 {
+	if r.Rows() != 30 || r.Split().Name != "val" {
 		t.Errorf("%d rows of %q", r.Rows(), r.Split().Name)
+	}
+	all, err := r.Columns(t.Context(), ColumnRow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Release()
+	if got := all.Column(0).(*array.Int64).Int64Values(); all.NumCols() != 1 || !slices.Equal(got, upTo(30)) {
+		t.Errorf("the column is %v", got)
 	}
 }
 
@@ -175,9 +186,10 @@ func TestReadAtOnce(t *testing.T) {
 func TestTableRefusesPositions(t *testing.T) {
 	r := opened(t, setup{splits: map[string][]encode.Sample{"train": groups("a", 5, 5)}}, 0)
 	for _, pos := range [][]int64{{-1}, {5}, {0, 5}, {4, 5}} {
-		if a, err := r.tables["e"].column(r.c.mem, pos); err == nil {
-			a.Release()
-			t.Errorf("positions %v of 5", pos)
+		tab := r.tables["e"]
+		if l, err := tab.lend(t.Context(), pos, nil); l != nil || err != nil {
+			t.Errorf("positions %v of 5 are lent, error %v", pos, err)
 		}
+		wantErr(t, tab.gather(t.Context(), make([]float32, len(pos)*tab.dim), pos, nil), ErrCorrupt, "of 5 embeddings")
 	}
 }

@@ -73,8 +73,7 @@ func (n *verifiedNote) recall(f *mappedFile) {
 		return
 	}
 	for k := range len(f.sums) / 4 {
-		if v.Blocks[k/8]>>(k%8)&1 == 1 {
-			f.held[k/64].Or(1 << (k % 64))
+		if bit := uint64(1) << (k % 64); v.Blocks[k/8]>>(k%8)&1 == 1 && f.held[k/64].Or(bit)&bit == 0 {
 			f.left.Add(-1)
 		}
 	}

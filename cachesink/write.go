@@ -104,12 +104,12 @@ func (w *embeddingWriter) count(rows int64) {
 	})
 }
 
-// advance writes the converted embeddings that come next in the open shard,
-// and closes it at its end.
+// advance writes the embeddings that come next in the open shard without being
+// encoded, and closes it at its end.
 func (w *embeddingWriter) advance(ctx context.Context) error {
 	if w.at < int(w.plan.rows) && w.plan.converts(w.at) {
 		n := w.plan.run(w.at, int(w.plan.rows))
-		if err := w.conv.write(ctx, w.w, w.plan, w.at, n); err != nil {
+		if err := w.fill(ctx, n); err != nil {
 			return err
 		}
 		w.at += n
@@ -118,6 +118,10 @@ func (w *embeddingWriter) advance(ctx context.Context) error {
 		return nil
 	}
 	done, err := w.close(ctx)
+	if errors.Is(err, errUnlike) {
+		w.plan.unlike, w.plan = true, nil
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -125,6 +129,14 @@ func (w *embeddingWriter) advance(ctx context.Context) error {
 	w.e.finish(w.plan, done)
 	w.plan = nil
 	return nil
+}
+
+// fill writes n embeddings that are not encoded.
+func (w *embeddingWriter) fill(ctx context.Context, n int) error {
+	if w.plan.kept != nil {
+		return w.plan.kept.write(ctx, w.w, w.plan, w.at, n)
+	}
+	return w.conv.write(ctx, w.w, w.plan, w.at, n)
 }
 
 // close ends the open shard. If another fill has published it meanwhile, what

@@ -177,6 +177,21 @@ func (r Reads) Choice(o Object) string {
 	return name
 }
 
+// Choices returns all that Choice can give but the empty string, sorted; none
+// where objects choose nothing.
+func (r Reads) Choices() (all []string) {
+	for _, name := range slices.Sorted(maps.Keys(r.Options)) {
+		inner := r.Options[name].Choices()
+		for _, choice := range inner {
+			all = append(all, name+"/"+choice)
+		}
+		if inner == nil {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
 // chosen picks the input by the option that o chooses.
 func (r Reads) chosen(o Object) (Input, error) {
 	v, err := o.need(r.By)

@@ -28,13 +28,14 @@ type Use struct {
 	Key Key
 }
 
-// choiceColumn is the kept column of the options that objects choose by
-// [Reads].By: E_option, or E_a_option and E_b_option of pairs.
-func (u Use) choiceColumn(pair bool, side int) string {
-	if pair {
-		return u.Name + "_" + "ab"[side:side+1] + "_option"
+// ChoiceColumn is the kept column of the options that objects choose by
+// [Reads].By: E_option, or E_a_option and E_b_option for the sides a and b of
+// pairs.
+func ChoiceColumn(encoder, side string) string {
+	if side != "" {
+		encoder += "_" + side
 	}
-	return u.Name + "_option"
+	return encoder + "_option"
 }
 
 // SampleOptions are the options of [Samples].
@@ -213,7 +214,11 @@ func (d *identified) identify(uses []Use) error {
 			}
 			d.objects = append(d.objects, object{key, id, canonical})
 			if u.Reads.By != "" {
-				d.Sample = d.With(u.choiceColumn(d.pair, i), u.Reads.Choice(o))
+				side := ""
+				if d.pair {
+					side = "ab"[i : i+1]
+				}
+				d.Sample = d.With(ChoiceColumn(u.Name, side), u.Reads.Choice(o))
 			}
 		}
 	}

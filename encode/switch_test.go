@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"iter"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -313,6 +314,26 @@ func TestSwitchReads(t *testing.T) {
 
 // TestSamplesStoreTheChoice: the options that objects choose are columns, and
 // an object that chooses none is left out.
+// TestChoices: all that objects can choose, and the column that has it.
+func TestChoices(t *testing.T) {
+	inner := encode.Reads{By: "lang", Options: map[string]encode.Reads{"de": {}, "at": {}}}
+	for _, c := range []struct {
+		reads encode.Reads
+		want  []string
+	}{
+		{encode.Reads{}, nil},
+		{encode.Reads{Field: "a"}, nil},
+		{encode.Reads{By: "kind", Options: map[string]encode.Reads{"y": {}, "x": inner}}, []string{"x/at", "x/de", "y"}},
+	} {
+		if got := c.reads.Choices(); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.reads, got, c.want)
+		}
+	}
+	if a, b := encode.ChoiceColumn("enc", ""), encode.ChoiceColumn("enc", "b"); a != "enc_option" || b != "enc_b_option" {
+		t.Errorf("columns %s and %s", a, b)
+	}
+}
+
 func TestSamplesStoreTheChoice(t *testing.T) {
 	object := func(kind string) encode.Object {
 		return encode.Record(map[string]encode.Value{"kind": encode.TextValue(kind), "text": encode.TextValue("t " + kind)})

@@ -391,6 +391,7 @@ func TestNeutralChanges(t *testing.T) {
 		"the shard size":                cacheOption("shard_objects: 3"),
 		"the compression":               cacheOption("compression: zstd"),
 		"the rows of a record batch":    cacheOption("record_batch_rows: 5"),
+		"the access":                    cacheOption("access: copy"),
 		"the cache type":                cacheOption("cache_type: cpu"),
 		"the mapping":                   cacheOption("mapping: {enc: cpu}"),
 		"the key by its other name":     key(`""`),

@@ -21,6 +21,7 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/metric"
+	"github.com/permafrost-ml/permafrost/pipeline/sampler"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/source"
 )
@@ -104,6 +105,12 @@ type CacheConfig struct {
 	// Compression is that of new files of embeddings. Most embeddings hardly
 	// shrink; those with many equal values do, such as zeros. Default: none.
 	Compression cachesink.Compression
+	// Access is mapped or copy. A cache directory is mapped into memory for
+	// replay, so that it need not fit there; batches of consecutive rows then
+	// are its pages, and whoever cuts its files meanwhile may end the process.
+	// A copy takes the memory, and the time to read it, and nothing that is
+	// done to the files later matters. Default: mapped.
+	Access cachesink.Access
 	// ShardObjects is the number of objects in a new shard. Default: 65,536.
 	ShardObjects int
 	// RecordBatchRows is the number of rows in the record batches of new
@@ -143,8 +150,9 @@ type Config[Row any] struct {
 	// file that did not change since. Default: false.
 	VerifyAlways bool
 	// IgnoreSpace starts a fill even if the storage says that it has too
-	// little room for it. Default: false; where less than 16 GiB are free, a
-	// fill then reads the rows once more before, to count what it will write.
+	// little room for it. Default: false; unless there is room for all that
+	// files of such a size can hold, a fill then reads the rows once more
+	// before, to count what it will write.
 	IgnoreSpace bool
 	// OnError says what becomes of bad rows. Default: source.Fail.
 	OnError source.OnError
@@ -161,6 +169,9 @@ type Config[Row any] struct {
 	Loss loss.Config
 	// Train are the options of training; its seed is Seed.
 	Train train.Options
+	// Sampler chooses the samples and the batches of an epoch of TrainSplit.
+	// Default: nil, every sample once, in batches of Train.BatchSize.
+	Sampler sampler.Config
 	// Metrics are measured on the split Eval before and after training.
 	// Default: precision at 1 and reciprocal rank.
 	Metrics []metric.Config
@@ -291,8 +302,11 @@ func (c Config[Row]) withDefaults() (Config[Row], error) {
 	if c.TrainSplit == "" {
 		c.TrainSplit = "train"
 	}
-	if c.Loss != nil && c.Splits[c.TrainSplit] == nil {
+	if (c.Loss != nil || c.Sampler != nil) && c.Splits[c.TrainSplit] == nil {
 		bad("the split to train on, %q, is not declared", c.TrainSplit)
+	}
+	if err := c.checkSampler(); err != nil {
+		bad("sampler %s: %w", c.Sampler.Type(), err)
 	}
 	if c.EvalSplit == "" {
 		if _, ok := c.Splits["val"]; ok {
@@ -384,6 +398,9 @@ func (c *Config[Row]) checkCache() (errs []error) {
 		if _, err := cachesink.ParseDType(string(cc.DTypes[name])); err != nil {
 			bad("encoder %q: %w", name, err)
 		}
+	}
+	if _, err := cachesink.ParseAccess(string(cc.Access)); err != nil {
+		bad("%w", err)
 	}
 	if _, err := cachesink.ParseCompression(string(cc.Compression)); err != nil {
 		bad("%w", err)

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
+	"github.com/permafrost-ml/permafrost/source"
 )
 
 // data is a split as the trainer reads it: train.Data. The embeddings of all
@@ -30,29 +30,59 @@ type data struct {
 	labels []int32 // by row, for groups
 	scores []float32
 	subs   []int32
-	ids    [2][]int64 // by row: numbers of the objects of both sides
+	ids    [][]int64 // by row: numbers of the objects of each side
+	// choices are those of the objects of both sides of the switch encoder, by
+	// row; nil unless there is exactly one.
+	choices [2][]string
 	// Classes are the labels in the order of their numbers.
 	classes []string
+	// First are the numbers of the first rows of splits that were joined; nil
+	// for a single one.
+	first   map[string]int64
 	replay  func(ctx context.Context, sequential bool, epoch int, done int64) iter.Seq2[arrow.Record, error]
-	seq     bool
-	batch   int    // rows of a batch
-	split   string // what its rows are: the fingerprint
-	partial bool   // rows of the class -1 are left out
+	of      epochs // what is replayed
+	count   func(epoch int) int64
+	partial bool // rows of the class -1 are left out
 }
 
-// newData prepares a split for training or evaluation.
+// newData prepares all rows of a split for evaluation.
 func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error) {
-	r, err := p.reader(ctx, split)
+	e, err := p.whole(ctx, split)
 	if err != nil {
 		return nil, err
 	}
-	d := &data{rows: r.Rows(), seq: p.cfg.Train.Sequential, batch: p.cfg.Train.BatchSize}
-	s := r.Split()
-	d.split = s.Fingerprint
+	return p.dataOf(ctx, e)
+}
+
+// trainData prepares what is trained on.
+func (p *Pipeline[Row]) trainData(ctx context.Context) (*data, error) {
+	e, err := p.epochs(ctx, p.cfg.TrainSplit)
+	if err != nil {
+		return nil, err
+	}
+	return p.dataOf(ctx, e)
+}
+
+func (p *Pipeline[Row]) dataOf(ctx context.Context, of epochs) (*data, error) {
+	d := &data{rows: of.rows(), of: of}
+	rp, err := source.Replay(of.table(), of.opts)
+	if err != nil {
+		return nil, fmt.Errorf("split %q: %w", of.name(), err)
+	}
+	d.count = rp.Batches
+	s := of.split()
 	if s.Kind == cachesink.Group {
 		d.kind = loss.Groups
 	} else {
 		d.kind = loss.Pairs
+	}
+	if parts := of.parts(); len(parts) > 1 {
+		d.first = map[string]int64{}
+		first := int64(0)
+		for _, part := range parts {
+			d.first[part.Name] = first
+			first += part.Rows
+		}
 	}
 	columns := []string{cachesink.ColumnRow}
 	for _, e := range s.Encoders {
@@ -78,10 +108,10 @@ func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error
 			columns = append(columns, cachesink.EncoderColumn(e.Name, side, role))
 		}
 	}
-	if err := d.columns(r.Columns(), s); err != nil {
-		return nil, fmt.Errorf("split %q: %w", split, err)
+	if err := d.columns(ctx, of); err != nil {
+		return nil, fmt.Errorf("split %q: %w", of.name(), err)
 	}
-	sel, err := r.Select(columns...)
+	sel, err := of.selected(columns...)
 	if err != nil {
 		return nil, err
 	}
@@ -92,45 +122,32 @@ func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error
 }
 
 // columns reads what goes with the rows and is not an embedding.
-func (d *data) columns(rec arrow.Record, s *cachesink.Split) (err error) {
-	if s.Kind == cachesink.Group {
-		d.labels, d.classes, err = classes(rec, cachesink.ColumnLabel)
-	} else {
-		d.subs, _, err = classes(rec, cachesink.ColumnSubgroup)
-		if scores, ok := columnOf(rec, cachesink.ColumnScore).(*array.Float32); ok {
-			d.scores = scores.Float32Values()
-		} else {
-			err = errors.Join(err, errors.New("no column score"))
+func (d *data) columns(ctx context.Context, of epochs) (err error) {
+	if d.ids, err = of.objects(ctx); err != nil {
+		return err
+	}
+	for k, side := range of.split().Kind.Sides() {
+		if d.choices[k], err = of.choices(ctx, side); err != nil {
+			return err
 		}
 	}
+	if d.kind == loss.Groups {
+		d.labels, d.classes, err = of.classes(ctx, cachesink.ColumnLabel)
+		return err
+	}
+	if d.subs, _, err = of.classes(ctx, cachesink.ColumnSubgroup); err != nil {
+		return err
+	}
+	a, err := of.column(ctx, cachesink.ColumnScore)
 	if err != nil {
 		return err
 	}
-	numbers := map[string]int64{}
-	var key []byte
-	for k, side := range s.Kind.Sides() {
-		d.ids[k] = make([]int64, s.Rows)
-		var ids []*array.FixedSizeBinary
-		for _, e := range s.Encoders {
-			a, ok := columnOf(rec, cachesink.EncoderColumn(e.Name, side, cachesink.RoleID)).(*array.FixedSizeBinary)
-			if !ok {
-				return fmt.Errorf("no ids of encoder %q", e.Name)
-			}
-			ids = append(ids, a)
-		}
-		for row := range int(s.Rows) {
-			key = key[:0]
-			for _, a := range ids {
-				key = append(key, a.Value(row)...)
-			}
-			n, ok := numbers[string(key)]
-			if !ok {
-				n = int64(len(numbers))
-				numbers[string(key)] = n
-			}
-			d.ids[k][row] = n
-		}
+	defer a.Release()
+	scores, ok := a.(*array.Float32)
+	if !ok {
+		return fmt.Errorf("%w: column %q is of type %v", cachesink.ErrSchema, cachesink.ColumnScore, a.DataType())
 	}
+	d.scores = slices.Clone(scores.Float32Values())
 	return nil
 }
 
@@ -140,39 +157,6 @@ func columnOf(rec arrow.Record, name string) arrow.Array {
 		return nil
 	}
 	return rec.Column(at[0])
-}
-
-// classes numbers the values of a column in their sorted order.
-func classes(rec arrow.Record, column string) (numbers []int32, names []string, err error) {
-	switch a := columnOf(rec, column).(type) {
-	case *array.String:
-		return number(a.Len(), a.Value, func(v string) string { return v })
-	case *array.Int64:
-		return number(a.Len(), a.Value, func(v int64) string { return fmt.Sprint(v) })
-	}
-	return nil, nil, fmt.Errorf("no column %q of texts or integers", column)
-}
-
-func number[V cmp.Ordered](n int, value func(int) V, name func(V) string) (numbers []int32, names []string, err error) {
-	known := map[V]int32{}
-	var values []V
-	for i := range n {
-		v := value(i)
-		if _, ok := known[v]; !ok {
-			known[v] = 0
-			values = append(values, v)
-		}
-	}
-	slices.Sort(values)
-	for i, v := range values {
-		known[v] = int32(i)
-		names = append(names, name(v))
-	}
-	numbers = make([]int32, n)
-	for i := range n {
-		numbers[i] = known[value(i)]
-	}
-	return numbers, names, nil
 }
 
 // Kind implements train.Data.
@@ -189,12 +173,19 @@ func (d *data) Classes() int { return len(d.classes) }
 
 // Batches implements train.Data.
 func (d *data) Batches(epochs int) int64 {
-	return (d.rows + int64(d.batch) - 1) / int64(d.batch) * int64(epochs)
+	if d.of.opts.Sampler == nil {
+		return d.count(0) * int64(epochs)
+	}
+	var n int64
+	for e := range epochs {
+		n += d.count(e)
+	}
+	return n
 }
 
 // Epoch implements train.Data.
 func (d *data) Epoch(ctx context.Context, epoch int, done int64) iter.Seq2[*train.Batch, error] {
-	return d.batches(d.replay(ctx, d.seq, epoch, done))
+	return d.batches(d.replay(ctx, false, epoch, done))
 }
 
 // Scan implements train.Data.
@@ -230,16 +221,16 @@ func (d *data) batches(recs iter.Seq2[arrow.Record, error]) iter.Seq2[*train.Bat
 }
 
 func (d *data) fill(out *train.Batch, rec arrow.Record, a, b *joined) (err error) {
-	rows, ok := columnOf(rec, cachesink.ColumnRow).(*array.Int64)
-	if !ok {
-		return fmt.Errorf("%w: no column row", cachesink.ErrSchema)
+	at, err := d.rowsOf(rec, a)
+	if err != nil {
+		return err
 	}
-	at := rows.Int64Values()
 	out.Index = append(out.Index[:0], at...)
 	if d.kind == loss.Groups {
 		out.A, err = a.join(d, rec, "")
 		out.Labels = pick(out.Labels, d.labels, at)
 		out.AIDs = pick(out.AIDs, d.ids[0], at)
+		out.AChoices = pick(out.AChoices, d.choices[0], at)
 		return errors.Join(err, d.addTexts(out, rec, cachesink.Group.Sides()))
 	}
 	if out.A, err = a.join(d, rec, "a"); err != nil {
@@ -250,10 +241,36 @@ func (d *data) fill(out *train.Batch, rec arrow.Record, a, b *joined) (err error
 	out.Subgroups = pick(out.Subgroups, d.subs, at)
 	out.AIDs = pick(out.AIDs, d.ids[0], at)
 	out.BIDs = pick(out.BIDs, d.ids[1], at)
+	out.AChoices = pick(out.AChoices, d.choices[0], at)
+	out.BChoices = pick(out.BChoices, d.choices[1], at)
 	return errors.Join(err, d.addTexts(out, rec, cachesink.Pair.Sides()))
 }
 
+// rowsOf returns the numbers of a batch's rows.
+func (d *data) rowsOf(rec arrow.Record, j *joined) ([]int64, error) {
+	rows, ok := columnOf(rec, cachesink.ColumnRow).(*array.Int64)
+	if !ok {
+		return nil, fmt.Errorf("%w: no column row", cachesink.ErrSchema)
+	}
+	if d.first == nil {
+		return rows.Int64Values(), nil
+	}
+	splits, ok := columnOf(rec, splitColumn).(*array.String)
+	if !ok {
+		return nil, fmt.Errorf("%w: no column split", cachesink.ErrSchema)
+	}
+	j.rows = j.rows[:0]
+	for i, row := range rows.Int64Values() {
+		j.rows = append(j.rows, d.first[splits.Value(i)]+row)
+	}
+	return j.rows, nil
+}
+
+// pick returns the values of some rows, none where there are none.
 func pick[T any](dst, from []T, rows []int64) []T {
+	if from == nil {
+		return nil
+	}
 	dst = dst[:0]
 	for _, r := range rows {
 		dst = append(dst, from[r])
@@ -261,9 +278,12 @@ func pick[T any](dst, from []T, rows []int64) []T {
 	return dst
 }
 
-// joined is the buffer in which the embeddings of several encoders stand
-// side by side.
-type joined struct{ buf []float32 }
+// joined are the buffers in which the embeddings of several encoders stand
+// side by side, and the rows of several splits are numbered.
+type joined struct {
+	buf  []float32
+	rows []int64
+}
 
 // join returns one side's embeddings, [rows, dim]: over the memory of the
 // record batch where there is one encoder.

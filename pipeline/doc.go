@@ -7,8 +7,9 @@
 // stored and what is to be encoded, and opens no encoder. [Pipeline.Fill]
 // reads the splits, encodes each distinct object that the cache lacks, and
 // commits. [Pipeline.Epoch] replays a split in the order that the seed and
-// the epoch give. [Pipeline.Run] does all of that and trains a head; [Load]
-// opens what it wrote, to embed new objects.
+// the epoch give, in the batches of a sampler where one is declared.
+// [Pipeline.Run] does all of that and trains a head; [Load] opens what it
+// wrote, to embed new objects.
 //
 //	rows -> samples -> ids and dedup -> encoders -> cache -> replay -> head, loss, metrics
 //

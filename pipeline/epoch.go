@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -22,7 +23,15 @@ import (
 
 // Batch is a batch of samples with their embeddings. It is borrowed: valid
 // until the loop's next turn, or until Release after a Retain.
-type Batch struct{ rec arrow.Record }
+type Batch struct {
+	rec  arrow.Record
+	kept atomic.Bool // it was retained
+
+	mu      sync.Mutex
+	schema  *arrow.Schema     // that sides were looked up in
+	sides   [2]map[string]int // the columns of embeddings by encoder, of A and of B
+	tensors []*tensor.Dense   // by column; those of turns before are used again
+}
 
 // Rows returns the number of samples.
 func (b *Batch) Rows() int { return int(b.rec.NumRows()) }
@@ -36,42 +45,61 @@ func (b *Batch) Record() arrow.Record { return b.rec }
 // pairs: [rows, dim], over the memory of Record, which may be the cache's
 // own: it must not be written to. A is nil for an encoder that the pipeline
 // does not have, and for one that is trained on texts; of another trained one
-// it is what the frozen encoder gives.
-func (b *Batch) A(encoder string) *tensor.Dense {
-	if t := b.tensor(cachesink.EncoderColumn(encoder, "a", "")); t != nil {
-		return t
-	}
-	return b.tensor(cachesink.EncoderColumn(encoder, "", ""))
-}
+// it is what the frozen encoder gives. The tensor is the batch's: it is
+// borrowed like the batch.
+func (b *Batch) A(encoder string) *tensor.Dense { return b.tensor(0, encoder) }
 
 // B returns an encoder's embeddings of the second sides, as A does; nil for
 // groups.
-func (b *Batch) B(encoder string) *tensor.Dense {
-	return b.tensor(cachesink.EncoderColumn(encoder, "b", ""))
-}
+func (b *Batch) B(encoder string) *tensor.Dense { return b.tensor(1, encoder) }
 
-func (b *Batch) tensor(column string) *tensor.Dense {
-	at := b.rec.Schema().FieldIndices(column)
-	if len(at) != 1 {
+func (b *Batch) tensor(side int, encoder string) *tensor.Dense {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.rec.Schema(); b.schema != s {
+		b.schema, b.sides, b.tensors = s, [2]map[string]int{{}, {}}, make([]*tensor.Dense, len(s.Fields()))
+	}
+	at, ok := b.sides[side][encoder]
+	if !ok {
+		at = b.column(side, encoder)
+		b.sides[side][encoder] = at
+	}
+	if at < 0 {
 		return nil
 	}
-	vecs, dim, err := cachesink.Vectors(b.rec.Column(at[0]))
+	vecs, dim, err := cachesink.Vectors(b.rec.Column(at))
 	if err != nil {
 		return nil
 	}
-	return nn.Wrap(nn.Mat{Rows: b.Rows(), Cols: dim, Data: vecs})
+	b.tensors[at] = nn.Rewrap(b.tensors[at], nn.Mat{Rows: b.Rows(), Cols: dim, Data: vecs})
+	return b.tensors[at]
+}
+
+// column returns the number of an encoder's column, -1 if there is none.
+func (b *Batch) column(side int, encoder string) int {
+	for _, s := range [2][]string{{"a", ""}, {"b"}}[side] {
+		if at := b.schema.FieldIndices(cachesink.EncoderColumn(encoder, s, "")); len(at) == 1 {
+			return at[0]
+		}
+	}
+	return -1
 }
 
 // Retain keeps the batch beyond the loop's turn; each Retain needs a Release.
-func (b *Batch) Retain() { b.rec.Retain() }
+func (b *Batch) Retain() {
+	b.kept.Store(true)
+	b.rec.Retain()
+}
 
 // Release undoes a Retain.
 func (b *Batch) Release() { b.rec.Release() }
 
 // Epoch yields the batches of a split: shuffled by (Seed, epoch) unless
-// Train.Sequential is set, of Train.BatchSize samples. It fills the cache
-// first where that has not been done. The sequence depends on the seed, the
-// epoch and the number of rows alone.
+// Train.Sequential is set, of Train.BatchSize samples. Of TrainSplit they are
+// those of training, as Sampler and Train.DropLast say; of other splits every
+// sample comes once. It fills the cache first where that has not been done.
+// The sequence depends on the seed, the epoch, the number of rows and, with a
+// sampler, on the columns that it reads alone.
 func (p *Pipeline[Row]) Epoch(ctx context.Context, split string, epoch int) iter.Seq2[*Batch, error] {
 	return p.EpochFrom(ctx, split, epoch, EpochOptions{})
 }
@@ -96,17 +124,21 @@ type EpochOptions struct {
 // and wherever they went on.
 func (p *Pipeline[Row]) EpochFrom(ctx context.Context, split string, epoch int, o EpochOptions) iter.Seq2[*Batch, error] {
 	return func(yield func(*Batch, error) bool) {
-		r, err := p.reader(ctx, split)
+		e, err := p.epochs(ctx, split)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		for rec, err := range p.replay(ctx, r, p.cfg.Train.Sequential, epoch, o) {
+		b := &Batch{}
+		for rec, err := range p.replay(ctx, e, false, epoch, o) {
 			if err != nil {
 				yield(nil, fmt.Errorf("epoch %d of split %q: %w", epoch, split, err))
 				return
 			}
-			if !yield(&Batch{rec}, nil) {
+			if b.kept.Load() {
+				b = &Batch{} // the other is somebody's
+			}
+			if b.rec = rec; !yield(b, nil) {
 				return
 			}
 		}
@@ -135,20 +167,22 @@ func (p *Pipeline[Row]) reader(ctx context.Context, split string) (*cachesink.Sp
 }
 
 // replay yields the record batches of one pass, borrowed, with embeddings
-// for every encoder: gathered where they are cached, else computed.
-func (p *Pipeline[Row]) replay(ctx context.Context, r *cachesink.SplitReader, sequential bool, epoch int, o EpochOptions) iter.Seq2[arrow.Record, error] {
-	rp, err := source.Replay(r, source.ReplayOptions{
-		BatchSize: p.cfg.Train.BatchSize, Sequential: sequential, Seed: p.cfg.Seed,
-		Rank: o.Rank, World: o.World, Workers: o.Workers,
-	})
+// for every encoder: gathered where they are cached, else computed. A
+// sequential one is of all samples, whatever the sampler is.
+func (p *Pipeline[Row]) replay(ctx context.Context, e epochs, sequential bool, epoch int, o EpochOptions) iter.Seq2[arrow.Record, error] {
+	if sequential {
+		e.opts = source.ReplayOptions{BatchSize: e.opts.BatchSize, Sequential: true}
+	}
+	e.opts.Rank, e.opts.World, e.opts.Workers = o.Rank, o.World, o.Workers
+	rp, err := source.Replay(e.table(), e.opts)
 	if err != nil {
 		return func(yield func(arrow.Record, error) bool) { yield(nil, err) }
 	}
 	recs := rp.EpochFrom(ctx, epoch, o.Done)
-	if !p.loop.needed(r.Split()) {
+	if !p.loop.needed(e.split()) {
 		return recs
 	}
-	return p.loop.encode(ctx, r.Split(), recs, p.cfg.Cache.workers())
+	return p.loop.encode(ctx, e.split(), recs, p.cfg.Cache.workers())
 }
 
 // inLoop runs the encoders that are not cached, in every epoch. Opened

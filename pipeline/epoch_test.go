@@ -3,6 +3,7 @@ package pipeline_test
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"slices"
 	"strings"
@@ -336,5 +337,40 @@ func TestManyEpochs(t *testing.T) {
 	}
 	if more := mem.CurrentAlloc() - bytes; more > 32*64<<10 {
 		t.Errorf("%d more bytes are allocated", more)
+	}
+}
+
+// TestEpochAllocatesNothing: in a steady state, a turn of the loop makes no
+// garbage, with tensors and all columns.
+func TestEpochAllocatesNothing(t *testing.T) {
+	for _, sequential := range []bool{false, true} {
+		cfg := config(t, t.TempDir())
+		cfg.Splits["train"] = source.Seq("many", func(yield func(row, error) bool) {
+			for i := range 3000 {
+				if !yield(row{Q: fmt.Sprint("question ", i), C: fmt.Sprint("class ", i%7), N: int64(i)}, nil) {
+					return
+				}
+			}
+		})
+		cfg.Sample = groupOf
+		cfg.Allocator = nil
+		cfg.Train.BatchSize = 8
+		cfg.Train.Sequential = sequential
+		p := open(t, cfg)
+		order(t, p, 0)
+		next, stop := iter.Pull2(p.Epoch(t.Context(), "train", 1))
+		defer stop()
+		turn := func() {
+			b, err, ok := next()
+			if err != nil || !ok || b.A("enc").Shape()[0] != 8 || b.Record().NumRows() != 8 {
+				t.Fatal("an epoch that is too short", err)
+			}
+		}
+		for range 50 {
+			turn()
+		}
+		if n := testing.AllocsPerRun(200, turn); n > 0 {
+			t.Errorf("sequential %v: %v allocations a batch", sequential, n)
+		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/internal/store"
+	"github.com/permafrost-ml/permafrost/pipeline/sampler"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 )
 
@@ -59,7 +60,7 @@ func (p *Pipeline[Row]) fit(ctx context.Context, d, eval *data) (_ *train.Result
 	p.progress(Progress{Phase: "train", Epochs: opts.Epochs})
 	res, err := train.Fit(ctx, d, p.cfg.Head, p.cfg.Loss, opts)
 	if err != nil {
-		return nil, 0, fmt.Errorf("train on split %q: %w%s", p.cfg.TrainSplit, err, p.rowNames(err))
+		return nil, 0, fmt.Errorf("train on split %q: %w%s", p.cfg.TrainSplit, err, p.rowNames(ctx, err))
 	}
 	return res, resumed, nil
 }
@@ -84,13 +85,17 @@ func (p *Pipeline[Row]) identity(ctx context.Context, d, eval *data) (string, er
 		return "", err
 	}
 	id := struct {
-		Split, Eval string
-		Batch       int
-		Sequential  bool
-		Encoders    []string
-	}{Split: d.split, Batch: d.batch, Sequential: d.seq}
+		Split, Eval          string
+		Batch                int
+		Sequential, DropLast bool
+		Sampler              any
+		Encoders             []string
+	}{
+		Split: d.of.fingerprint(), Batch: d.of.opts.BatchSize, Sequential: d.of.opts.Sequential,
+		DropLast: d.of.opts.DropLast, Sampler: sampler.Declared(p.cfg.Sampler),
+	}
 	if eval != nil {
-		id.Eval = eval.split
+		id.Eval = eval.of.fingerprint()
 	}
 	for _, e := range encoders {
 		text := e.name + " " + e.use.Fingerprint
@@ -134,22 +139,44 @@ func (p *Pipeline[Row]) measure(v train.Validation, d, eval *data) func(context.
 }
 
 // rowNames names the rows of a training that diverged by their keys.
-func (p *Pipeline[Row]) rowNames(err error) string {
+func (p *Pipeline[Row]) rowNames(ctx context.Context, err error) string {
 	e := (*train.DivergedError)(nil)
-	r := p.readers[p.cfg.TrainSplit]
-	if !errors.As(err, &e) || !e.Numbered || r == nil {
+	if !errors.As(err, &e) || !e.Numbered {
 		return ""
 	}
 	const shown = 8
+	rows := e.Rows[:min(len(e.Rows), shown)]
+	rec, columns, err := p.keys(ctx, rows)
+	if err != nil {
+		return fmt.Sprintf("; their keys cannot be read: %v", err)
+	}
+	defer rec.Release()
 	var names []string
-	for _, row := range e.Rows[:min(len(e.Rows), shown)] {
+	for i, row := range rows {
 		var keys []string
-		for _, side := range r.Split().Kind.Sides() {
-			keys = append(keys, key(columnOf(r.Columns(), cachesink.EncoderColumn(p.names[0], side, cachesink.RoleKey)), int(row)))
+		for _, c := range columns {
+			keys = append(keys, key(columnOf(rec, c), i))
 		}
 		names = append(names, fmt.Sprintf("%d (%s)", row, strings.Join(keys, ", ")))
 	}
 	return "; keys of rows: " + strings.Join(names, ", ")
+}
+
+// keys returns the keys of rows that are trained on, and the columns where
+// they are; the caller owns the record batch.
+func (p *Pipeline[Row]) keys(ctx context.Context, rows []int64) (rec arrow.Record, columns []string, err error) {
+	of, err := p.epochs(ctx, p.cfg.TrainSplit)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, side := range of.split().Kind.Sides() {
+		columns = append(columns, cachesink.EncoderColumn(p.names[0], side, cachesink.RoleKey))
+	}
+	if of, err = of.selected(columns...); err != nil {
+		return nil, nil, err
+	}
+	rec, err = of.table().Gather(ctx, rows)
+	return rec, columns, err
 }
 
 func key(column arrow.Array, row int) string {

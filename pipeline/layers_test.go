@@ -25,6 +25,7 @@ var below = map[string][]string{
 	"pipeline/head":     {"pipeline/head", "pipeline/train/nn", "internal"},
 	"pipeline/loss":     {"pipeline/loss", "pipeline/train/nn", "internal"},
 	"pipeline/metric":   {"pipeline/metric", "pipeline/train/nn", "internal"},
+	"pipeline/sampler":  {"pipeline/sampler", "source", "internal"},
 	"pipeline/train":    {"pipeline/train", "pipeline/head", "pipeline/loss", "pipeline/metric", "internal"},
 	"pipeline/train/nn": {"internal"},
 	"pipeline":          {"pipeline", "source", "encode", "cachesink", "sink", "stage", "internal"},

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"sync"
 
 	"github.com/permafrost-ml/permafrost/encode"
@@ -81,27 +79,10 @@ func load(dir string, own []Encoders) (*Model, error) {
 		}
 		parts = append(parts, part)
 		e := modelEncoder{name: oe.Name, reads: oe.Reads, dim: oe.Dim}
-		for _, set := range own {
-			if mod, ok := set[oe.Name]; ok {
-				frozen, _ := frozenOf(mod)
-				e.model = encode.Unwrap(frozen)
-			}
+		if e.model, err = oe.model(own); err != nil {
+			return nil, err
 		}
-		if e.model == nil {
-			kind, err := findEngine(oe.Type)
-			if err != nil {
-				return nil, fmt.Errorf("%w: %q is of the type %q: give its model to Load", ErrEncoder, oe.Name, oe.Type)
-			}
-			options := oe.Options
-			if options == nil {
-				options = json.RawMessage("{}")
-			}
-			if e.model, err = kind.model(options, files{}); err != nil {
-				return nil, fmt.Errorf("encoder %q: %w", oe.Name, err)
-			}
-			e.model = encode.Unwrap(e.model)
-		}
-		spec, err := sameEncoder(e.model, oe)
+		spec, err := sameEncoder(context.Background(), e.model, oe)
 		if err != nil {
 			return nil, fmt.Errorf("encoder %q: %w", oe.Name, err)
 		}
@@ -114,30 +95,17 @@ func load(dir string, own []Encoders) (*Model, error) {
 	if err := m.loadTrained(dir, parts); err != nil {
 		return nil, err
 	}
-	params, err := json.Marshal(doc.Head.Params)
+	h, err := doc.loadHead(dir, m.joined())
 	if err != nil {
 		return nil, err
-	}
-	hc, err := head.Parse(doc.Head.Type, params)
-	if err != nil {
-		return nil, err
-	}
-	f, err := os.Open(filepath.Join(dir, outputHead))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	h, err := head.Load(f, hc, m.joined())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", outputHead, err)
 	}
 	m.head = h.Freeze()
 	return m, nil
 }
 
 // sameEncoder returns the spec of a model, if it is the one of the training.
-func sameEncoder(m encode.Model, oe outputEncoder) (spec encode.Spec, err error) {
-	if spec, err = m.Spec(context.Background()); err != nil {
+func sameEncoder(ctx context.Context, m encode.Model, oe outputEncoder) (spec encode.Spec, err error) {
+	if spec, err = m.Spec(ctx); err != nil {
 		return spec, err
 	}
 	got, _, err := spec.Declaration(oe.BatchSize)
@@ -237,9 +205,9 @@ func (m *Model) encode(ctx context.Context, set []encode.Encoder, objects []enco
 		in = joined
 	}
 	y := make([]float32, n*m.Dim())
-	err := m.head.Apply(
+	err := head.Apply(m.head,
 		nn.Wrap(nn.Mat{Rows: n, Cols: m.Dim(), Data: y}),
-		nn.Wrap(in))
+		nn.Wrap(in), m.choices(objects))
 	if err != nil {
 		return nil, fmt.Errorf("head: %w", err)
 	}
@@ -249,6 +217,22 @@ func (m *Model) encode(ctx context.Context, set []encode.Encoder, objects []enco
 		}
 	}
 	return y, nil
+}
+
+// choices are those of objects of the one switch encoder, if there is one.
+func (m *Model) choices(objects []encode.Object) (choices []string) {
+	for _, e := range m.encoders {
+		if e.reads.By == "" {
+			continue
+		}
+		if choices != nil {
+			return nil
+		}
+		for _, o := range objects {
+			choices = append(choices, e.reads.Choice(o))
+		}
+	}
+	return choices
 }
 
 var errModelClosed = errors.New("the model is closed")

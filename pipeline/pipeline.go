@@ -34,6 +34,7 @@ type Pipeline[Row any] struct {
 	progressMu sync.Mutex
 	tables     cachesink.Tables
 	readers    map[string]*cachesink.SplitReader // by split
+	sampled    *epochs                           // of the split that is trained on, with a sampler
 	filled     map[string]*cachesink.Split       // by split, once filled
 	loop       inLoop
 }
@@ -52,6 +53,9 @@ func New[Row any](cfg Config[Row]) (*Pipeline[Row], error) {
 		readers: map[string]*cachesink.SplitReader{},
 	}
 	p.tables.VerifyAlways = cfg.VerifyAlways
+	if cfg.Cache != nil {
+		p.tables.Access = cfg.Cache.Access
+	}
 	p.loop.open = func(ctx context.Context, m encode.Model) (*encode.Columns, error) {
 		return encode.OpenColumns(ctx, m, cfg.Allocator)
 	}
@@ -76,6 +80,7 @@ func (p *Pipeline[Row]) Close() error {
 
 // forget releases what was read of the cache, to be read again when needed.
 func (p *Pipeline[Row]) forget() {
+	p.sampled = nil
 	for _, r := range p.readers {
 		r.Release()
 	}

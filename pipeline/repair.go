@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 
@@ -30,8 +31,10 @@ type RepairReport struct {
 	// those of them that are now.
 	Damaged  []string `json:"damaged"`
 	Repaired []string `json:"repaired"`
-	// Encoded is the number of objects that were encoded again.
+	// Encoded is the number of objects that were encoded again, and Kept that
+	// of the other objects of damaged shards, whose embeddings were sound.
 	Encoded int64 `json:"encoded"`
+	Kept    int64 `json:"kept"`
 	// Left are those that are damaged still, with the reason.
 	Left []LeftDamaged `json:"left"`
 	// Dropped are the splits that went because of these.
@@ -112,8 +115,9 @@ func (r *RepairReport) files() (names []string) {
 }
 
 // Repair makes a damaged cache whole. What RepairPlace cannot, it makes anew
-// from the dataset: the objects of damaged shards alone are encoded, and
-// damaged splits are written again where the dataset still has their rows.
+// from the dataset: the objects whose embeddings lie in damaged blocks alone are
+// encoded (see [cachesink.Restore]), and damaged splits are written again where
+// the dataset still has their rows.
 func (p *Pipeline[Row]) Repair(ctx context.Context, opts RepairOptions) (*RepairReport, error) {
 	if p.storage == nil {
 		var err error
@@ -188,32 +192,41 @@ func (p *Pipeline[Row]) skipping() (*source.Guard, error) {
 	return source.NewGuard(policy, "")
 }
 
-// restoreShards encodes the objects of damaged shards, and says of those that
-// it could not why.
-func (p *Pipeline[Row]) restoreShards(ctx context.Context, encoders []encoder, r *RepairReport) (map[string]error, error) {
+// restoreShards writes damaged shards again, and says of those that it could
+// not why.
+func (p *Pipeline[Row]) restoreShards(ctx context.Context, encoders []encoder, r *RepairReport) (why map[string]error, err error) {
+	why = map[string]error{}
 	re, err := p.cache.Restore(ctx, p.fillOptions(encoders, false), r.files())
-	if err != nil {
-		return nil, err
+	for re != nil && err == nil {
+		if err := p.restore(ctx, encoders, re); err != nil {
+			return nil, err
+		}
+		maps.Copy(why, re.Hopeless)
+		for _, e := range re.Stats().Encoders {
+			r.Encoded += e.Encoded
+			r.Kept += e.Reused
+		}
+		re, err = re.Rest(ctx)
 	}
+	return why, err
+}
+
+// restore encodes what a restoration needs.
+func (p *Pipeline[Row]) restore(ctx context.Context, encoders []encoder, re *cachesink.Restore) error {
 	if len(re.Encoders()) == 0 {
-		return re.Hopeless, nil
+		return nil
 	}
 	guard, err := p.skipping()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	g, _ := stage.NewGroup(ctx)
 	p.encodeAll(g, re, re.Index(g, p.samples(g, encoders, p.everySplit(), guard)), encoders)
 	if err := errors.Join(g.Wait(), guard.Close()); err != nil {
-		return nil, err
+		return err
 	}
-	if _, err := re.Commit(ctx); err != nil {
-		return nil, err
-	}
-	for _, e := range re.Stats().Encoders {
-		r.Encoded += e.Encoded
-	}
-	return re.Hopeless, nil
+	_, err = re.Commit(ctx)
+	return err
 }
 
 // restoreSplits writes the files of damaged splits again, from the rows that

@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
+	"github.com/permafrost-ml/permafrost/pipeline/sampler"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
 )
@@ -33,8 +35,11 @@ type CacheReport struct {
 
 // TrainReport describes a training.
 type TrainReport struct {
-	Split              string  `json:"split"`
-	Rows               int64   `json:"rows"`
+	Split string `json:"split"`
+	Rows  int64  `json:"rows"` // of the splits
+	// Sampler is the declared one, its type and its options; nil without.
+	Sampler map[string]any `json:"sampler,omitempty"`
+
 	Epochs             int     `json:"epochs"`
 	FirstEpochSeconds  float64 `json:"first_epoch_seconds"`
 	MedianEpochSeconds float64 `json:"median_epoch_seconds"`
@@ -102,7 +107,7 @@ func (p *Pipeline[Row]) Run(ctx context.Context) (*Result, error) {
 // train trains the head, measures it and writes the output folder, with a
 // filled cache. It completes the result.
 func (p *Pipeline[Row]) train(ctx context.Context, res *Result) error {
-	trainData, err := p.newData(ctx, p.cfg.TrainSplit)
+	trainData, err := p.trainData(ctx)
 	if err != nil {
 		return err
 	}
@@ -118,6 +123,7 @@ func (p *Pipeline[Row]) train(ctx context.Context, res *Result) error {
 	}
 	res.Train = trainReport(p.cfg.TrainSplit, trainData.rows, trained)
 	res.Train.ResumedStep = resumed
+	res.Train.Sampler = sampler.Declared(p.cfg.Sampler)
 	if evalData != nil {
 		p.progress(Progress{Phase: "eval"})
 		var encoders *train.FrozenEncoders
@@ -161,6 +167,9 @@ func (p *Pipeline[Row]) tryTraining(ctx context.Context) error {
 	if err != nil {
 		return configErr("head %s: %w", p.cfg.Head.Type(), err)
 	}
+	if err := head.CheckChoices(p.cfg.Head, p.choices()); err != nil {
+		return configErr("head %s: %w", p.cfg.Head.Type(), err)
+	}
 	l, err := p.cfg.Loss.New(h.Out(), 2, rng)
 	if err != nil {
 		return configErr("loss %s: %w", p.cfg.Loss.Type(), err)
@@ -173,6 +182,19 @@ func (p *Pipeline[Row]) tryTraining(ctx context.Context) error {
 		return configErr("optimizer %s: %w", p.cfg.Train.Optimizer.Type(), err)
 	}
 	return nil
+}
+
+// choices are all that objects can choose of the one switch encoder, if there
+// is one.
+func (p *Pipeline[Row]) choices() (choices []string) {
+	for _, name := range p.names {
+		of := encode.ReadsOf(p.cfg.Encoders[name]).Choices()
+		if of != nil && choices != nil {
+			return nil
+		}
+		choices = append(choices, of...)
+	}
+	return choices
 }
 
 // CacheReport describes the cache after a fill, whose report is given.
@@ -216,7 +238,7 @@ func trainReport(split string, rows int64, r *train.Result) *TrainReport {
 	slices.Sort(secs)
 	t.MedianEpochSeconds = secs[len(secs)/2]
 	if t.MedianEpochSeconds > 0 {
-		t.SamplesPerSecond = float64(rows) / t.MedianEpochSeconds
+		t.SamplesPerSecond = float64(r.Epochs[0].Rows) / t.MedianEpochSeconds
 	}
 	return t
 }

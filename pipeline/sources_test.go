@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"iter"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/permafrost-ml/permafrost/cachesink"
+	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/pipeline"
 	"github.com/permafrost-ml/permafrost/source"
 )
@@ -157,6 +159,56 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
+// TestNoRoomForManyRows: whatever a dataset is stored in, a fill that cannot
+// fit is refused before it encodes; one that is known to fit is not counted.
+func TestNoRoomForManyRows(t *testing.T) {
+	const n = 3000
+	var small, csv strings.Builder
+	csv.WriteString("q,a,c,n,s\n")
+	for i := range n {
+		fmt.Fprintf(&small, "{\"q\":\"%x\"}\n", i)
+		fmt.Fprintf(&csv, "%x,,,0,0\n", i)
+	}
+	dir := t.TempDir()
+	text := write(t, filepath.Join(dir, "small.jsonl"), small.String())
+	for name, src := range map[string]source.Source[row]{
+		"small rows": source.JSONL[row](text),
+		"csv":        source.CSV[row](write(t, filepath.Join(dir, "small.csv"), csv.String())),
+		"gzip":       source.JSONL[row](write(t, filepath.Join(dir, "a.gz"), string(gzipped([]byte(small.String()))))),
+		"renamed":    source.JSONL[row](write(t, filepath.Join(dir, "b.jsonl"), string(gzipped([]byte(small.String()))))),
+		"zstd":       source.JSONL[row](write(t, filepath.Join(dir, "a.zst"), string(zstded([]byte(small.String()))))),
+		"no file":    source.Concat[row](source.JSONL[row](text), source.Slice[row](nil)),
+	} {
+		cfg := config(t, filepath.Join(t.TempDir(), "cache"))
+		cfg.Cache.ShardObjects = 0
+		counted := &passes{Source: src}
+		cfg.Splits = pipeline.Splits[row]{"train": counted}
+		cfg.Sample = func(r row) pipeline.Sample { return pipeline.Group(encode.Text(r.Q), "c") }
+		m := newModel("a")
+		try := func(cfg pipeline.Config[row], room int64) error {
+			p := open(t, cfg)
+			pipeline.SetStorage(p, roomy{cachesink.Dir(cfg.Cache.SaveDir), &room})
+			_, err := p.Fill(t.Context())
+			return err
+		}
+		m.dim = 1 << 20
+		cfg.Encoders = pipeline.Encoders{"enc": m}
+		var space *cachesink.SpaceError
+		if err := try(sealEncoders(cfg), 9<<30); !errors.As(err, &space) || space.Need < n*4<<20 {
+			t.Errorf("%s: got %v", name, err)
+		}
+		// The rows of small files need little room, which lines tell.
+		m.dim, counted.n = 6, 0
+		want := 1
+		if name == "no file" {
+			want = 2
+		}
+		if err := try(cfg, 1<<30); err != nil || counted.n != want {
+			t.Errorf("%s: it was read %d times, want %d: %v", name, counted.n, want, err)
+		}
+	}
+}
+
 // TestPlanShowsWhyASplitIsRead names the facts that have changed.
 func TestPlanShowsWhyASplitIsRead(t *testing.T) {
 	cfg := config(t, t.TempDir())
@@ -186,25 +238,34 @@ func TestPlanShowsWhyASplitIsRead(t *testing.T) {
 	}
 }
 
-// TestCountsFirst: with much room a fill counts first where the size of a
-// dataset is not known, or says that it could need more.
+// TestCountsFirst: a fill counts first where nothing bounds a dataset, or what
+// bounds it says that it could need more room than there is.
 func TestCountsFirst(t *testing.T) {
 	for _, c := range []struct {
-		name   string
-		free   int64
-		size   int64
-		passes int
+		name        string
+		free        int64
+		rows, lines int64 // bounds, without and with counting; -1 for none
+		passes      int
 	}{
-		{"unknown", 1 << 40, -1, 2},
-		{"small", 1 << 40, 1 << 20, 1},
-		{"large", 1 << 40, 1 << 40, 2},
-		{"small, with little room", 1 << 30, 1 << 20, 2},
-		{"unknown, as the room is", -1, -1, 1},
+		{"unknown", 1 << 40, -1, -1, 2},
+		{"small", 1 << 40, 1 << 20, -1, 1},
+		{"large", 1 << 40, 1 << 40, 1 << 40, 2},
+		{"large, with few lines", 1 << 40, 1 << 40, 100, 1},
+		{"compressed, with few lines", 1 << 40, -1, 100, 1},
+		{"small, with little room", 1 << 22, 1 << 20, -1, 2},
+		{"small, with enough", 1 << 22, 100, -1, 1},
+		{"unknown, as the room is", -1, -1, -1, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "cache")
 			cfg := config(t, dir)
-			src := &passes{Source: cfg.Splits["train"], size: c.size}
+			src := &passes{Source: cfg.Splits["train"], size: func(count bool) (rows, bytes int64, ok bool) {
+				n := c.rows
+				if count {
+					n = c.lines
+				}
+				return n, n * 10, n >= 0
+			}}
 			cfg.Splits = pipeline.Splits[row]{"train": src}
 			p := open(t, cfg)
 			pipeline.SetStorage(p, roomy{cachesink.Dir(dir), &c.free})
@@ -215,14 +276,19 @@ func TestCountsFirst(t *testing.T) {
 	}
 }
 
-// passes counts the passes over a source, and says that it has a size.
+// passes counts the passes over a source, and may say what bounds it.
 type passes struct {
 	source.Source[row]
-	size int64
+	size func(count bool) (rows, bytes int64, ok bool)
 	n    int
 }
 
-func (p *passes) Size(context.Context) int64 { return p.size }
+func (p *passes) Size(ctx context.Context, count bool) (rows, bytes int64, ok bool) {
+	if p.size == nil {
+		return source.Size(ctx, p.Source, count)
+	}
+	return p.size(count)
+}
 
 func (p *passes) Rows(ctx context.Context) iter.Seq2[source.Row[row], error] {
 	p.n++

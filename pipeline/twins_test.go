@@ -15,6 +15,7 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/metric"
+	"github.com/permafrost-ml/permafrost/pipeline/sampler"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/pipeline/train/trainable"
 	"github.com/permafrost-ml/permafrost/source"
@@ -49,6 +50,7 @@ cache:
   dtype: float16
   compression: lz4
   record_batch_rows: 7
+  access: copy
   key_extractors: field:text
 head: {type: skip_connection, dropout: 0.1, skip_dropout: 0.2, n_layers: 2}
 loss: {type: multiple_negatives_ranking, scale: 10, symmetric: true}
@@ -80,7 +82,7 @@ func twinConfig(dir string) pipeline.Config[row] {
 		Cache: &pipeline.CacheConfig{
 			CacheType: cachesink.CPU, Mapping: pipeline.Mapping{"enc": cachesink.Auto},
 			BatchSize: 16, NumWorkers: 2, SaveDir: filepath.Join(dir, "cache"), ShardObjects: 20,
-			DType: cachesink.Float16, Compression: cachesink.LZ4, RecordBatchRows: 7,
+			DType: cachesink.Float16, Compression: cachesink.LZ4, RecordBatchRows: 7, Access: cachesink.AccessCopy,
 			KeyExtractors: pipeline.NamedKey(text),
 		},
 		Head: head.SkipConnection{Dropout: 0.1, SkipDropout: 0.2, Layers: 2},
@@ -216,6 +218,7 @@ func twins(t testing.TB) []twin {
 		{"no compression", map[string]string{"  compression": ""}, func(c *pipeline.Config[row]) { c.Cache.Compression = "" }},
 		{"zstd", map[string]string{"  compression": "zstd"}, func(c *pipeline.Config[row]) { c.Cache.Compression = cachesink.Zstd }},
 		{"no record_batch_rows", map[string]string{"  record_batch_rows": ""}, func(c *pipeline.Config[row]) { c.Cache.RecordBatchRows = 0 }},
+		{"no access", map[string]string{"  access": ""}, func(c *pipeline.Config[row]) { c.Cache.Access = "" }},
 		{
 			"no key_extractors",
 			map[string]string{"  key_extractors": ""},
@@ -233,7 +236,7 @@ func twins(t testing.TB) []twin {
 			"an empty cache",
 			map[string]string{
 				"  cache_type": "", "  mapping": "", "  batch_size": "", "  num_workers": "", "  save_dir": "",
-				"  shard_objects": "", "  key_extractors": "", "  dtype": "", "  compression": "", "  record_batch_rows": "",
+				"  shard_objects": "", "  key_extractors": "", "  dtype": "", "  compression": "", "  record_batch_rows": "", "  access": "",
 			},
 			func(c *pipeline.Config[row]) { c.Cache = &pipeline.CacheConfig{} },
 		},
@@ -241,7 +244,7 @@ func twins(t testing.TB) []twin {
 			"no cache",
 			map[string]string{
 				"cache": "", "  cache_type": "", "  mapping": "", "  batch_size": "", "  num_workers": "", "  save_dir": "",
-				"  shard_objects": "", "  key_extractors": "", "  dtype": "", "  compression": "", "  record_batch_rows": "",
+				"  shard_objects": "", "  key_extractors": "", "  dtype": "", "  compression": "", "  record_batch_rows": "", "  access": "",
 			},
 			func(c *pipeline.Config[row]) { c.Cache = nil },
 		},
@@ -255,6 +258,34 @@ func twins(t testing.TB) []twin {
 		{"shuffled", map[string]string{"train": "{epochs: 2, batch_size: 16}"}, func(c *pipeline.Config[row]) {
 			c.Train = train.Options{Epochs: 2, BatchSize: 16}
 		}},
+		{"full batches", map[string]string{"train": "{epochs: 2, batch_size: 16, drop_last: true}"}, func(c *pipeline.Config[row]) {
+			c.Train = train.Options{Epochs: 2, BatchSize: 16, DropLast: true}
+		}},
+		{
+			"a sampler",
+			map[string]string{"train": "{epochs: 2, sampler: {type: group_balanced, groups: 3, samples: 2, column: subgroup}}"},
+			func(c *pipeline.Config[row]) {
+				c.Train, c.Sampler = train.Options{Epochs: 2}, sampler.GroupBalanced{Groups: 3, Samples: 2, Column: "subgroup"}
+			},
+		},
+		{
+			"samplers",
+			map[string]string{"train": "{epochs: 2, batch_size: 4, sampler: {type: no_duplicates, of: {type: subset, column: n, values: [1, 3, 5, 8, 9, 4, 2], fraction: 0.9, of: {type: mixed, weights: {train: 3, val: 1}}}}}"},
+			func(c *pipeline.Config[row]) {
+				c.Train = train.Options{Epochs: 2, BatchSize: 4}
+				c.Sampler = sampler.NoDuplicates{Of: sampler.Subset{
+					Column: "n", Values: sampler.Values{"1", "3", "5", "8", "9", "4", "2"}, Fraction: 0.9,
+					Of: sampler.Mixed{Weights: map[string]float64{"train": 3, "val": 1}},
+				}}
+			},
+		},
+		{
+			"a weighted sampler",
+			map[string]string{"train": "{epochs: 2, batch_size: 16, sampler: {type: weighted, column: n}}"},
+			func(c *pipeline.Config[row]) {
+				c.Train, c.Sampler = train.Options{Epochs: 2, BatchSize: 16}, sampler.Weighted{Column: "n"}
+			},
+		},
 		{"a plain training", map[string]string{"train": ""}, func(c *pipeline.Config[row]) { c.Train = train.Options{} }},
 		{
 			"a whole training",

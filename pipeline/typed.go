@@ -15,8 +15,9 @@ import (
 type options interface{ Params() map[string]any }
 
 // typed reads a section {type: T, ...} whose other keys are the options of
-// T, as its package parses them from JSON. It is false after a problem.
-func typed[C options](d *document, n *yaml.Node, path string, parse func(typ string, params json.RawMessage) (C, error)) (c C, ok bool) {
+// T, as its package parses them from JSON, but for those that are another's.
+// It is false after a problem.
+func typed[C options](d *document, n *yaml.Node, path string, parse func(typ string, params json.RawMessage) (C, error), others ...string) (c C, ok bool) {
 	before := len(d.problems)
 	s := d.section(n, path)
 	var typ string
@@ -30,11 +31,14 @@ func typed[C options](d *document, n *yaml.Node, path string, parse func(typ str
 		d.fail(s.vals["type"], "%s: %w", path, err)
 		return c, false
 	}
-	s.asked = slices.AppendSeq(s.asked, maps.Keys(c.Params()))
+	s.asked = append(slices.AppendSeq(s.asked, maps.Keys(c.Params())), others...)
 	params := map[string]any{}
 	for name, v := range s.vals {
 		var x any
-		if name == "type" || !slices.Contains(s.asked, name) || isNull(v) {
+		if name == "type" || !slices.Contains(s.asked, name) || slices.Contains(others, name) || isNull(v) {
+			continue
+		}
+		if !inside(d, v, s.name(name), parse) {
 			continue
 		}
 		one := func() error { // a problem of one option has its place
@@ -65,6 +69,29 @@ func typed[C options](d *document, n *yaml.Node, path string, parse func(typ str
 		d.fail(n, "%s: %w", path, err)
 	}
 	return c, err == nil
+}
+
+// inside checks the sections {type: T, ...} that an option is or lists, so
+// that problems in them have their places. A section of a list may have a
+// weight, too.
+func inside[C options](d *document, n *yaml.Node, path string, parse func(typ string, params json.RawMessage) (C, error)) (ok bool) {
+	ok = true
+	check := func(n *yaml.Node, path string, others ...string) {
+		for i := 0; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
+			if n.Content[i].Value == "type" {
+				_, fits := typed(d, n, path, parse, others...)
+				ok = ok && fits
+				return
+			}
+		}
+	}
+	check(n, path)
+	if n.Kind == yaml.SequenceNode {
+		for i, m := range n.Content {
+			check(m, fmt.Sprintf("%s.%d", path, i), "weight")
+		}
+	}
+	return ok
 }
 
 // readable says what type of value is wanted in words of YAML, not of Go.

@@ -18,6 +18,7 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/metric"
+	"github.com/permafrost-ml/permafrost/pipeline/sampler"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/source"
 )
@@ -289,6 +290,11 @@ func (y *yamlConfig) cache(s *section) {
 		s.oneOf("compression", compression, string(cachesink.Uncompressed), string(cachesink.LZ4), string(cachesink.Zstd))
 	}
 	c.Compression = cachesink.Compression(compression)
+	var access string
+	if s.text("access", &access); access != "" {
+		s.oneOf("access", access, string(cachesink.AccessMapped), string(cachesink.AccessCopy))
+	}
+	c.Access = cachesink.Access(access)
 	s.text("save_dir", &c.SaveDir)
 	if cachesink.Scheme(c.SaveDir) == "" {
 		c.SaveDir = y.path(c.SaveDir)
@@ -345,6 +351,21 @@ func (y *yamlConfig) dtypes(s *section, encoders []string) {
 	sub.known(encoders)
 }
 
+// sampled reports the columns that a sampler reads and no split has.
+func (y *yamlConfig) sampled(n *yaml.Node, smp sampler.Config) {
+	columns := []string{cachesink.ColumnLabel}
+	if y.pairs {
+		columns = []string{cachesink.ColumnScore, cachesink.ColumnSubgroup}
+	}
+	columns = append(columns, y.mapping.Keep...)
+	for _, name := range smp.Columns() {
+		if !slices.Contains(columns, name) {
+			y.d.fail(n, "train.sampler: no split has the column %q, there is %s, and what dataset.keep adds%s",
+				name, strings.Join(columns, ", "), hint(name, columns))
+		}
+	}
+}
+
 func (y *yamlConfig) train(s *section) {
 	t := &y.c.Train
 	s.integer("epochs", &t.Epochs)
@@ -352,7 +373,14 @@ func (y *yamlConfig) train(s *section) {
 	shuffle := true
 	s.boolean("shuffle", &shuffle)
 	t.Sequential = !shuffle
+	s.boolean("drop_last", &t.DropLast)
 	y.split(s, &y.c.TrainSplit)
+	if n := s.get("sampler"); n != nil {
+		if smp, ok := typed(y.d, n, "train.sampler", sampler.Parse); ok {
+			y.sampled(n, smp)
+			y.c.Sampler = smp
+		}
+	}
 	if n := s.get("optimizer"); n != nil {
 		t.Optimizer, _ = typed(y.d, n, "train.optimizer", train.ParseOptimizer)
 	}

@@ -42,5 +42,9 @@
 // [Replay] is the other way round: it gives the epochs of a filled [Table] as
 // Arrow record batches, in an order ([Permutation]) that is computed from seed
 // and epoch, index by index, so that any position of any epoch is found at
-// once.
+// once. An [Order] says in which sequence rows come, and which: all ([Shuffled],
+// [Sequential]), some ([Selected]), more often the heavier ([Weighted]), or
+// those of several parts ([Mixed]). A [Sampler] puts them in batches: as they
+// come ([Batches]), without equal objects in one ([Distinct]), or so many of
+// each of so many groups ([GroupBalanced]).
 package source

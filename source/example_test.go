@@ -141,6 +141,40 @@ func ExampleReplay() {
 	// 1 [3 6]
 }
 
+// Batches of two groups with two rows each, however large the groups are.
+func ExampleGroupBalanced() {
+	groups := []int32{0, 0, 0, 0, 0, 0, 0, 1, 2, 2}
+	sampler, err := source.GroupBalanced(groups, nil, source.GroupOptions{Groups: 2, Samples: 2, Seed: 42})
+	if err != nil {
+		log.Fatal(err)
+	}
+	draw := sampler.Epoch(0)
+	for batch := range sampler.Batches(0) {
+		fmt.Println(draw(nil, batch))
+	}
+	// Output:
+	// [7 7 4 6]
+	// [7 7 2 3]
+}
+
+// No row shares a batch with one of the same object.
+func ExampleDistinct() {
+	objects := []int64{7, 7, 7, 1, 2, 3, 4, 5}
+	sampler, err := source.Distinct(source.Shuffled(8, 42), [][]int64{objects}, 3, false)
+	if err != nil {
+		log.Fatal(err)
+	}
+	draw := sampler.Epoch(0)
+	for batch := range sampler.Batches(0) {
+		fmt.Println(draw(nil, batch))
+	}
+	// Output:
+	// [3 5 4]
+	// [1 7 6]
+	// [2]
+	// [0]
+}
+
 func ExamplePermutation() {
 	order := source.NewPermutation(10, 42, 0)
 	fmt.Println(order.At(0), order.At(1), order.At(2))

@@ -135,8 +135,9 @@ func (c *contextReader) Read(p []byte) (int, error) {
 // textFile is an open file, decompressed as it is read.
 type textFile struct {
 	io.Reader
-	file *os.File
-	zstd *zstd.Decoder
+	file   *os.File
+	zstd   *zstd.Decoder
+	packed bool // it is decompressed
 }
 
 func (f *textFile) close() {
@@ -186,13 +187,13 @@ func (f *textFile) init(path string) error {
 		if err != nil {
 			return fmt.Errorf("open %s: %w", path, err)
 		}
-		f.Reader = z
+		f.Reader, f.packed = z, true
 	case isZstd(head):
 		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxZstdWindow))
 		if err != nil {
 			return fmt.Errorf("open %s: %w", path, err)
 		}
-		f.Reader, f.zstd = z, z
+		f.Reader, f.zstd, f.packed = z, z, true
 	case ext == ".gz":
 		return fmt.Errorf("open %s: it is not gzip data", path)
 	case ext == ".zst":

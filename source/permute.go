@@ -39,9 +39,7 @@ func NewPermutation(n int64, seed uint64, epoch int) Permutation {
 	default:
 		p.rounds = 6
 	}
-	state := mix(seed + golden)
-	state = mix(state ^ (uint64(int64(epoch))+1)*golden)
-	state = mix(state ^ p.n*golden)
+	state := mix(epochState(seed, epoch) ^ p.n*golden)
 	for i := range p.rounds {
 		p.keys[i] = mix(state + uint64(i+1)*golden)
 	}
@@ -131,6 +129,23 @@ func (p *Permutation) network(x uint64) uint64 {
 	return left<<(p.half&63) | right
 }
 
+// passes are the permutations of a sequence that goes through n rows again and
+// again. It remembers the last two, and is for one goroutine.
+type passes struct {
+	n      int64
+	seed   uint64
+	known  [2]uint64 // their numbers and 1
+	orders [2]Permutation
+}
+
+func (p *passes) pass(number uint64) *Permutation {
+	k := number & 1
+	if p.known[k] != number+1 {
+		p.known[k], p.orders[k] = number+1, NewPermutation(p.n, p.seed, int(number))
+	}
+	return &p.orders[k]
+}
+
 // The constants of SplitMix64: Steele, Lea and Flood, "Fast Splittable
 // Pseudorandom Number Generators", 2014.
 const (
@@ -138,6 +153,11 @@ const (
 	mixA   = 0xbf58476d1ce4e5b9
 	mixB   = 0x94d049bb133111eb
 )
+
+// epochState is what the random numbers of an epoch are drawn from.
+func epochState(seed uint64, epoch int) uint64 {
+	return mix(mix(seed+golden) ^ (uint64(int64(epoch))+1)*golden)
+}
 
 // mix is the output function of SplitMix64.
 func mix(x uint64) uint64 {

@@ -33,6 +33,9 @@ type ReplayOptions struct {
 	Seed uint64
 	// DropLast leaves out a last batch that is smaller. Default false.
 	DropLast bool
+	// Sampler chooses the batches, and the four options above have no say.
+	// Default: [Batches] of the order that they describe.
+	Sampler Sampler
 	// Rank and World share an epoch among processes: rank r of W takes the
 	// batches r, r+W, r+2W, ... (one rank may get one more than another).
 	// Default 0 of 1.
@@ -62,8 +65,7 @@ const maxReplayWorkers = 4
 type Replayer struct {
 	table   Table
 	opts    ReplayOptions
-	rows    int64
-	batches int64
+	sampler Sampler
 }
 
 // Replay returns the epochs of t. It reads nothing yet.
@@ -88,16 +90,23 @@ func Replay(t Table, o ReplayOptions) (*Replayer, error) {
 	if o.Workers == 0 && !o.Sequential {
 		o.Workers = min(runtime.GOMAXPROCS(0), maxReplayWorkers)
 	}
-	r := &Replayer{table: t, opts: o, rows: t.Rows()}
-	r.batches = r.rows / int64(o.BatchSize)
-	if !o.DropLast && r.rows%int64(o.BatchSize) > 0 {
-		r.batches++
+	r := &Replayer{table: t, opts: o, sampler: o.Sampler}
+	if r.sampler == nil {
+		order := Shuffled(t.Rows(), o.Seed)
+		if o.Sequential {
+			order = Sequential(t.Rows())
+		}
+		var err error
+		if r.sampler, err = Batches(order, o.BatchSize, o.DropLast); err != nil {
+			return nil, fmt.Errorf("replay: %w", err)
+		}
 	}
 	return r, nil
 }
 
 // Batches returns the number of batches of a whole epoch, all ranks together.
-func (r *Replayer) Batches() int64 { return r.batches }
+// Without a [ReplayOptions].Sampler it is the same for all epochs.
+func (r *Replayer) Batches(epoch int) int64 { return r.sampler.Batches(epoch) }
 
 // Epoch gives this rank's batches of an epoch that are not done yet according
 // to [ReplayOptions].Start. Epochs count from 0. A record batch is borrowed
@@ -108,10 +117,15 @@ func (r *Replayer) Epoch(ctx context.Context, epoch int) iter.Seq2[arrow.Record,
 
 // done returns how many batches of an epoch Start covers.
 func (r *Replayer) done(epoch int) int64 {
-	if r.batches == 0 || epoch < 0 || int64(epoch) > r.opts.Start/r.batches {
-		return 0
+	left := r.opts.Start
+	for e := 0; e < epoch && left > 0; e++ {
+		n := r.Batches(e)
+		if n == 0 {
+			return 0
+		}
+		left -= n
 	}
-	return min(r.opts.Start-int64(epoch)*r.batches, r.batches)
+	return max(left, 0)
 }
 
 // EpochFrom is Epoch without the first done batches of this epoch, all ranks
@@ -119,27 +133,20 @@ func (r *Replayer) done(epoch int) int64 {
 func (r *Replayer) EpochFrom(ctx context.Context, epoch int, done int64) iter.Seq2[arrow.Record, error] {
 	return func(yield func(arrow.Record, error) bool) {
 		first, step := max(done, 0)+int64(r.opts.Rank), int64(r.opts.World)
-		if first >= r.batches {
-			return
-		}
-		n := (r.batches-first-1)/step + 1 // batches of this rank
-		worker := func() func(context.Context, int64) (arrow.Record, error) {
-			gather := r.gatherer(epoch)
-			return func(ctx context.Context, i int64) (arrow.Record, error) { return gather(ctx, first+i*step) }
-		}
-		get, free := worker(), func() {}
-		if workers := int(min(int64(r.opts.Workers), n)); workers > 0 {
-			a := gatherAhead(ctx, workers, n, worker)
+		batch := r.sampler.Epoch(epoch)
+		draw := func(dst []int64, i int64) []int64 { return batch(dst, first+i*step) }
+		get, free := r.inTurn(ctx, draw), func() {}
+		if r.opts.Workers > 0 {
+			a := gatherAhead(ctx, r.opts.Workers, draw, r.gather)
 			defer a.close()
-			get = func(ctx context.Context, _ int64) (arrow.Record, error) { return a.get(ctx) }
-			free = a.free
+			get, free = func() (arrow.Record, error) { return a.get(ctx) }, a.free
 		}
-		for i := range n {
+		for i := int64(0); ; i++ {
 			if ctx.Err() != nil {
 				yield(nil, context.Cause(ctx))
 				return
 			}
-			record, err := get(ctx, i)
+			record, err := get()
 			if err != nil {
 				if ctx.Err() != nil {
 					err = context.Cause(ctx)
@@ -147,7 +154,7 @@ func (r *Replayer) EpochFrom(ctx context.Context, epoch int, done int64) iter.Se
 				yield(nil, fmt.Errorf("epoch %d, batch %d: %w", epoch, first+i*step, err))
 				return
 			}
-			if !r.give(record, yield) {
+			if record == nil || !r.give(record, yield) {
 				return
 			}
 			free()
@@ -155,22 +162,15 @@ func (r *Replayer) EpochFrom(ctx context.Context, epoch int, done int64) iter.Se
 	}
 }
 
-// gatherer returns a function that gathers a batch of an epoch. It is for one
-// goroutine.
-func (r *Replayer) gatherer(epoch int) func(ctx context.Context, batch int64) (arrow.Record, error) {
-	size := int64(r.opts.BatchSize)
-	order := NewPermutation(r.rows, r.opts.Seed, epoch)
-	rows := make([]int64, min(size, r.rows))
-	return func(ctx context.Context, batch int64) (arrow.Record, error) {
-		first := batch * size
-		rows = rows[:min(size, r.rows-first)]
-		if r.opts.Sequential {
-			for i := range rows {
-				rows[i] = first + int64(i)
-			}
-		} else {
-			order.Fill(rows, first)
+// inTurn returns a function that gathers the next batch, nil after the last.
+func (r *Replayer) inTurn(ctx context.Context, draw func(dst []int64, i int64) []int64) func() (arrow.Record, error) {
+	var rows []int64
+	i := int64(0)
+	return func() (arrow.Record, error) {
+		if rows = draw(rows[:0], i); len(rows) == 0 {
+			return nil, nil
 		}
+		i++
 		return r.gather(ctx, rows)
 	}
 }

@@ -95,8 +95,8 @@ func TestReplayBatches(t *testing.T) {
 				t.Errorf("%d rows, %+v: a row comes twice", test.rows, test.opts)
 			}
 			r, err := source.Replay(table(t, test.rows), test.opts)
-			if err != nil || r.Batches() != int64(len(test.want)) {
-				t.Errorf("%d rows, %+v: %d batches, error %v", test.rows, test.opts, r.Batches(), err)
+			if err != nil || r.Batches(0) != int64(len(test.want)) {
+				t.Errorf("%d rows, %+v: %d batches, error %v", test.rows, test.opts, r.Batches(0), err)
 			}
 		}
 	}

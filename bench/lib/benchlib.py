@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import statistics
 import struct
 import subprocess
@@ -17,12 +18,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORK = pathlib.Path(os.environ.get("PERMAFROST_BENCH_DIR", pathlib.Path.home() / ".cache" / "permafrost-bench"))
 
 
-def venv(name: str, *packages: str) -> str:
+def venv(name: str, *packages: str, python: str = sys.executable) -> str:
     """Returns the Python of a virtual environment with the packages, pinned."""
     home, mark = WORK / name, WORK / name / "packages.txt"
     want = "\n".join(packages)
     if not mark.exists() or mark.read_text() != want:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
+        subprocess.run([python, "-m", "venv", "--clear", home], check=True)
         subprocess.run([home / "bin/pip", "install", "-q", "--disable-pip-version-check", *packages], check=True)
         mark.write_text(want)
     return str(home / "bin/python")
@@ -35,6 +36,14 @@ TORCH = ("torch==2.15.0", "numpy==2.4.6", "sentence-transformers==6.2.0", "trans
 
 def torch() -> str:
     return venv("torch", *TORCH)
+
+
+def quaterion() -> str | None:
+    """The Python of an environment with Quaterion, None without a Python 3.10, the last one that it runs with."""
+    python = os.environ.get("PERMAFROST_BENCH_PYTHON310", "python3.10")
+    if not shutil.which(python) or subprocess.run([python, "-c", ""], capture_output=True).returncode:
+        return None
+    return venv("quaterion", "quaterion==0.1.35", "torch==2.2.2", "numpy==1.26.4", "setuptools==79.0.1", python=python)
 
 
 def minilm() -> pathlib.Path:

@@ -5,6 +5,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/permafrost-ml/permafrost/internal/protowire"
 )
 
 // graph is what of a model's graph the engine must know before it opens a
@@ -102,16 +104,16 @@ const maxDepth = 32
 
 // readGraph reads the graph of an ONNX file; weights are stepped over.
 func readGraph(r io.ReaderAt, size int64) (graph, error) {
-	p := parser{wire: wire{r: r, end: size}}
+	p := parser{Reader: protowire.NewReader(r, size)}
 	found := false
-	err := p.each(func(f field) error {
-		switch f.number {
+	err := p.Each(func(f protowire.Field) error {
+		switch f.Number {
 		case 7: // graph
 			found = true
 			return p.graph(f, 0)
 		case 25: // functions
-			return p.message(f, func(f field) error {
-				if f.number == 7 {
+			return p.Message(f, func(f protowire.Field) error {
+				if f.Number == 7 {
 					return p.node(f, 0)
 				}
 				return nil
@@ -133,17 +135,17 @@ func readGraph(r io.ReaderAt, size int64) (graph, error) {
 }
 
 type parser struct {
-	wire
+	*protowire.Reader
 	g       graph
 	weights map[string]bool
 }
 
-func (p *parser) graph(f field, depth int) error {
+func (p *parser) graph(f protowire.Field, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("graphs in graphs, more than %d deep", maxDepth)
 	}
-	return p.message(f, func(f field) error {
-		switch f.number {
+	return p.Message(f, func(f protowire.Field) error {
+		switch f.Number {
 		case 1:
 			return p.node(f, depth)
 		case 5:
@@ -162,7 +164,7 @@ func (p *parser) graph(f field, depth int) error {
 				return nil
 			}
 			v, err := p.value(f)
-			if f.number == 11 {
+			if f.Number == 11 {
 				p.g.inputs = append(p.g.inputs, v)
 			} else {
 				p.g.outputs = append(p.g.outputs, v)
@@ -174,17 +176,17 @@ func (p *parser) graph(f field, depth int) error {
 }
 
 // node looks for weights and graphs in a node's attributes.
-func (p *parser) node(f field, depth int) error {
-	return p.message(f, func(f field) error {
-		if f.number != 5 {
+func (p *parser) node(f protowire.Field, depth int) error {
+	return p.Message(f, func(f protowire.Field) error {
+		if f.Number != 5 {
 			return nil
 		}
-		return p.message(f, func(f field) (err error) {
-			switch f.number {
+		return p.Message(f, func(f protowire.Field) (err error) {
+			switch f.Number {
 			case 5, 10: // tensors
 				_, err = p.tensor(f)
 			case 6, 11: // graphs
-				if f.kind == typeBytes {
+				if f.Kind == protowire.Bytes {
 					err = p.graph(f, depth+1)
 				}
 			case 22, 23:
@@ -195,9 +197,9 @@ func (p *parser) node(f field, depth int) error {
 	})
 }
 
-func (p *parser) sparse(f field) error {
-	return p.message(f, func(f field) (err error) {
-		if f.number == 1 || f.number == 2 {
+func (p *parser) sparse(f protowire.Field) error {
+	return p.Message(f, func(f protowire.Field) (err error) {
+		if f.Number == 1 || f.Number == 2 {
 			_, err = p.tensor(f)
 		}
 		return err
@@ -205,11 +207,11 @@ func (p *parser) sparse(f field) error {
 }
 
 // tensor returns the name of a tensor and notes the file in which it lies.
-func (p *parser) tensor(f field) (name string, err error) {
-	err = p.message(f, func(f field) (err error) {
-		switch f.number {
+func (p *parser) tensor(f protowire.Field) (name string, err error) {
+	err = p.Message(f, func(f protowire.Field) (err error) {
+		switch f.Number {
 		case 8:
-			name, err = p.text(f)
+			name, err = p.Text(f)
 		case 13:
 			err = p.external(f)
 		}
@@ -218,14 +220,14 @@ func (p *parser) tensor(f field) (name string, err error) {
 	return name, err
 }
 
-func (p *parser) external(f field) error {
+func (p *parser) external(f protowire.Field) error {
 	var key, val string
-	err := p.message(f, func(f field) (err error) {
-		switch f.number {
+	err := p.Message(f, func(f protowire.Field) (err error) {
+		switch f.Number {
 		case 1:
-			key, err = p.text(f)
+			key, err = p.Text(f)
 		case 2:
-			val, err = p.text(f)
+			val, err = p.Text(f)
 		}
 		return err
 	})
@@ -235,17 +237,17 @@ func (p *parser) external(f field) error {
 	return err
 }
 
-func (p *parser) value(f field) (v value, err error) {
-	err = p.message(f, func(f field) (err error) {
-		switch f.number {
+func (p *parser) value(f protowire.Field) (v value, err error) {
+	err = p.Message(f, func(f protowire.Field) (err error) {
+		switch f.Number {
 		case 1:
-			v.name, err = p.text(f)
+			v.name, err = p.Text(f)
 		case 2: // type
-			return p.message(f, func(f field) error {
-				if f.number != 1 {
+			return p.Message(f, func(f protowire.Field) error {
+				if f.Number != 1 {
 					return nil
 				}
-				return p.message(f, func(f field) error { return p.tensorType(f, &v) })
+				return p.Message(f, func(f protowire.Field) error { return p.tensorType(f, &v) })
 			})
 		}
 		return err
@@ -253,22 +255,22 @@ func (p *parser) value(f field) (v value, err error) {
 	return v, err
 }
 
-func (p *parser) tensorType(f field, v *value) error {
-	switch f.number {
+func (p *parser) tensorType(f protowire.Field, v *value) error {
+	switch f.Number {
 	case 1:
-		v.elem = elem(min(f.value, 1<<16))
+		v.elem = elem(min(f.Value, 1<<16))
 	case 2: // shape
-		return p.message(f, func(f field) error {
-			if f.number != 1 {
+		return p.Message(f, func(f protowire.Field) error {
+			if f.Number != 1 {
 				return nil
 			}
 			size, symbol := int64(unknown), ""
-			err := p.message(f, func(f field) (err error) {
-				switch f.number {
+			err := p.Message(f, func(f protowire.Field) (err error) {
+				switch f.Number {
 				case 1:
-					size = int64(f.value)
+					size = int64(f.Value)
 				case 2:
-					symbol, err = p.text(f)
+					symbol, err = p.Text(f)
 				}
 				return err
 			})

@@ -12,7 +12,8 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// MaxBuffer is the largest buffer that is read, in bytes when decompressed.
+// MaxBuffer is the largest buffer that is read where [Reader].Limit says
+// nothing else, in bytes when decompressed.
 const MaxBuffer = 1 << 30
 
 // maxRows bounds the rows of a record batch, which nulls do not show in bytes.
@@ -26,7 +27,8 @@ type batch struct {
 	size      int64
 	old       bool // before version 5 of the format: unions have validity
 	rows      int64
-	node, buf int // the next ones
+	most      int64 // bytes of a buffer
+	node, buf int   // the next ones
 	view      int
 }
 
@@ -110,7 +112,7 @@ func (b *batch) nextBuffer(most int64) ([]byte, error) {
 	}
 	in := io.NewSectionReader(b.r, b.body+offset, size)
 	if codec == codecNone {
-		return readBuffer(in, min(size, most))
+		return b.readBuffer(in, min(size, most))
 	}
 	var head [8]byte
 	if _, err := io.ReadFull(in, head[:]); err != nil {
@@ -118,28 +120,36 @@ func (b *batch) nextBuffer(most int64) ([]byte, error) {
 	}
 	plain := int64(binary.LittleEndian.Uint64(head[:]))
 	if plain == -1 { // as it is, since compression did not make it smaller
-		return readBuffer(in, min(size-8, most))
+		return b.readBuffer(in, min(size-8, most))
 	}
 	if plain < 0 {
 		return nil, fmt.Errorf("%w: a buffer of %d bytes", errBatch, plain)
 	}
-	return decompress(codec, in, min(plain, most))
+	return b.decompress(codec, in, min(plain, most))
 }
 
-func readBuffer(r io.Reader, size int64) ([]byte, error) {
-	if size > MaxBuffer {
-		return nil, fmt.Errorf("a buffer of %d bytes, the limit is %d", size, MaxBuffer)
+// fits refuses a buffer that is too large.
+func (b *batch) fits(size int64) error {
+	if size > b.most {
+		return fmt.Errorf("a buffer of %d bytes, the limit is %d", size, b.most)
 	}
-	b := make([]byte, size) // which the file has
-	if _, err := io.ReadFull(r, b); err != nil {
+	return nil
+}
+
+func (b *batch) readBuffer(r io.Reader, size int64) ([]byte, error) {
+	if err := b.fits(size); err != nil {
+		return nil, err
+	}
+	buf := make([]byte, size) // which the file has
+	if _, err := io.ReadFull(r, buf); err != nil {
 		return nil, noEOF(err)
 	}
-	return b, nil
+	return buf, nil
 }
 
-func decompress(codec int, in io.Reader, size int64) ([]byte, error) {
-	if size > MaxBuffer {
-		return nil, fmt.Errorf("a buffer of %d bytes, the limit is %d", size, MaxBuffer)
+func (b *batch) decompress(codec int, in io.Reader, size int64) ([]byte, error) {
+	if err := b.fits(size); err != nil {
+		return nil, err
 	}
 	if codec == codecLZ4 {
 		z := lz4Readers.Get().(*lz4.Reader)

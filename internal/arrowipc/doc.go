@@ -13,7 +13,7 @@
 // holds every offset against the bytes there are, and sizes of bodies and
 // buffers are held against the file before anything is allocated for them. A
 // buffer that is compressed takes memory as its content comes, and at most
-// [MaxBuffer]. Offsets inside of arrays are checked where they are used. Arrow's
+// [Reader].Limit. Offsets inside of arrays are checked where they are used. Arrow's
 // own Go reader has none of this: it can end the process.
 //
 // A stream without its end-of-stream marker, and a file without its footer, is

@@ -30,6 +30,9 @@ var errCut = errors.New("it is cut: the end-of-stream marker is missing")
 type Reader struct {
 	// Fields are the columns.
 	Fields []*Field
+	// Limit bounds a buffer that is read, in bytes when decompressed; more is
+	// an error. Open sets it to MaxBuffer.
+	Limit int64
 
 	r      io.ReaderAt
 	size   int64
@@ -50,7 +53,7 @@ type block struct{ at, meta, body int64 }
 
 // Open reads the schema of a file or stream of the given size.
 func Open(r io.ReaderAt, size int64) (*Reader, error) {
-	d := &Reader{r: r, size: size, dictionaries: map[int64]*dictionary{}, dictFields: map[int64]*Field{}, wanted: map[int64]bool{}}
+	d := &Reader{Limit: MaxBuffer, r: r, size: size, dictionaries: map[int64]*dictionary{}, dictFields: map[int64]*Field{}, wanted: map[int64]bool{}}
 	var head [8]byte
 	if size < 8 {
 		return nil, errors.New("too short for an Arrow file or stream")
@@ -319,7 +322,7 @@ func (d *Reader) batch(m *message, t table) (*batch, error) {
 	if t.absent() {
 		return nil, fmt.Errorf("%w: without content", errBatch)
 	}
-	b := &batch{table: t, r: d.r, body: m.body, size: m.size, old: m.old, rows: t.i64(slotLength)}
+	b := &batch{table: t, r: d.r, body: m.body, size: m.size, old: m.old, rows: t.i64(slotLength), most: d.Limit}
 	if b.rows < 0 || b.rows > maxRows || t.f.err != nil {
 		return nil, fmt.Errorf("%w: %d rows", errBatch, b.rows)
 	}

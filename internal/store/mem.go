@@ -52,6 +52,19 @@ func (m *Mem) Open(ctx context.Context, name string) (Reader, error) {
 	return memReader{bytes.NewReader(b)}, nil
 }
 
+// Map returns a file as it lies in memory. The error is errors.ErrUnsupported
+// for an empty one, as [Dir.Map] has it.
+func (m *Mem) Map(ctx context.Context, name string) (*Mapping, error) {
+	b, err := m.get(ctx, "map", name)
+	if err == nil && len(b) == 0 {
+		err = errors.ErrUnsupported
+	}
+	return &Mapping{Bytes: b}, err
+}
+
+// Load is [Mem.Map]: nobody cuts what is in memory.
+func (m *Mem) Load(ctx context.Context, name string) (*Mapping, error) { return m.Map(ctx, name) }
+
 // Stat implements [Store].
 func (m *Mem) Stat(ctx context.Context, name string) (Info, error) {
 	b, err := m.get(ctx, "stat", name)

@@ -41,8 +41,8 @@ func (o Options) replay(t source.Table) (*source.Replayer, error) {
 		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
 	case e.Number < 0 || e.FirstBatch < 0:
 		return nil, fmt.Errorf("%w: epoch %d from batch %d", ErrOptions, e.Number, e.FirstBatch)
-	case e.FirstBatch >= r.Batches()-int64(e.Rank): // an export of nothing has no schema
-		return nil, fmt.Errorf("%w: rank %d has nothing to do after %d of %d batches", ErrOptions, e.Rank, e.FirstBatch, r.Batches())
+	case e.FirstBatch >= r.Batches(e.Number)-int64(e.Rank): // an export of nothing has no schema
+		return nil, fmt.Errorf("%w: rank %d has nothing to do after %d of %d batches", ErrOptions, e.Rank, e.FirstBatch, r.Batches(e.Number))
 	}
 	return r, nil
 }

@@ -32,7 +32,7 @@ const (
 // split is one of its own name.
 func (p *plan) folder(ctx context.Context, dir string, force bool) (*Result, error) {
 	res := &Result{}
-	err := placeFolder(dir, force, func(tmp string) error {
+	err := placeFolder(dir, force, ours, func(tmp string) error {
 		if err := os.Mkdir(filepath.Join(tmp, dataDir), 0o755); err != nil {
 			return err
 		}

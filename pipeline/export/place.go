@@ -62,14 +62,15 @@ func mayPlaceFile(path string, force bool) error {
 }
 
 // placeFolder calls fill with a new folder beside path, which takes that name
-// when fill is done. A crash while one folder takes the place of another may
+// when fill is done. ours reports an error for a folder, with its entries, that
+// must not be replaced. A crash while one folder takes the place of another may
 // leave the old one under a hidden name beside it.
-func placeFolder(path string, force bool, fill func(tmp string) error) error {
+func placeFolder(path string, force bool, ours func(string, []fs.DirEntry) error, fill func(tmp string) error) error {
 	path = filepath.Clean(path)
 	if to, err := filepath.EvalSymlinks(path); err == nil {
 		path = to // the folder is replaced, not a link to it
 	}
-	if err := mayPlaceFolder(path, force); err != nil {
+	if err := mayPlaceFolder(path, force, ours); err != nil {
 		return err
 	}
 	tmp, err := os.MkdirTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
@@ -80,7 +81,7 @@ func placeFolder(path string, force bool, fill func(tmp string) error) error {
 	if err := fill(tmp); err != nil {
 		return err
 	}
-	if err := mayPlaceFolder(path, force); err != nil {
+	if err := mayPlaceFolder(path, force, ours); err != nil {
 		return err
 	}
 	err = func() error {
@@ -100,7 +101,7 @@ func placeFolder(path string, force bool, fill func(tmp string) error) error {
 
 // mayPlaceFolder refuses to replace what is there without force, and always
 // what no export has made. An empty folder counts as nothing.
-func mayPlaceFolder(path string, force bool) error {
+func mayPlaceFolder(path string, force bool, ours func(string, []fs.DirEntry) error) error {
 	entries, err := os.ReadDir(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == nil && len(entries) == 0:

@@ -41,10 +41,11 @@ func (d *dropout) forward(x nn.Mat, p float64, rng *rand.Rand) nn.Mat {
 	return y
 }
 
-// backward masks the gradient g of the last forward's result, in place.
-func (d *dropout) backward(g nn.Mat) {
+// backward masks the gradient g of the last forward's result and writes it
+// to dst, which may be g.
+func (d *dropout) backward(dst, g nn.Mat) {
 	for i, m := range d.last.Data {
-		g.Data[i] *= m
+		dst.Data[i] = g.Data[i] * m
 	}
 }
 
@@ -53,4 +54,36 @@ func checkDropout(name string, p float64) error {
 		return fmt.Errorf("%s is %v where a probability from 0 up to, not including, 1 is needed", name, p)
 	}
 	return nil
+}
+
+// dropoutStage is the dropout of a head's input.
+type dropoutStage struct {
+	dim int
+	p   float64
+	rng *rand.Rand
+}
+
+func (s dropoutStage) out() int          { return s.dim }
+func (dropoutStage) params() []Param     { return nil }
+func (s dropoutStage) newStep() step     { return &dropoutStep{stage: s} }
+func (dropoutStage) freeze() frozenStage { return nil }
+func (dropoutStage) describe() Step      { return nil }
+
+type dropoutStep struct {
+	stage dropoutStage
+	drop  dropout
+	dx    nn.Buffer
+}
+
+func (s *dropoutStep) forward(x nn.Mat) *nn.Buffer {
+	s.drop.forward(x, s.stage.p, s.stage.rng)
+	return &s.drop.out
+}
+
+func (s *dropoutStep) backward(dy nn.Mat, wantInput bool) *nn.Buffer {
+	if !wantInput {
+		return nil
+	}
+	s.drop.backward(s.dx.Mat(dy.Rows, dy.Cols), dy)
+	return &s.dx
 }

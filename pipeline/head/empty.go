@@ -1,57 +1,30 @@
 package head
 
-import (
-	"math/rand/v2"
+import "math/rand/v2"
 
-	"gorgonia.org/tensor"
-
-	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
-)
-
-// Empty declares the head that gives embeddings as they are. It has no
-// parameters; it serves losses that have some, and as a baseline.
-type Empty struct{}
+// Empty declares the head that gives embeddings as they are:
+//
+//	y = drop(x)
+//
+// It has no parameters; it serves losses that have some, and as a baseline.
+type Empty struct {
+	// Dropout is the probability with which training zeroes a value of the
+	// head's input; the others are scaled by 1/(1-Dropout). From 0 up to,
+	// not including, 1. Default: 0.
+	Dropout float64 `json:"dropout"`
+}
 
 // Type is "empty".
 func (Empty) Type() string { return "empty" }
 
-// Params is empty: there are no options.
-func (Empty) Params() map[string]any { return map[string]any{} }
+// Params is dropout.
+func (c Empty) Params() map[string]any { return map[string]any{"dropout": c.Dropout} }
 
-// New returns the head. rng is not used.
-func (Empty) New(in int, _ *rand.Rand) (Head, error) {
-	if err := checkIn(in); err != nil {
-		return nil, err
-	}
-	return empty{in}, nil
-}
-
-type empty struct{ dim int }
-
-func (e empty) In() int           { return e.dim }
-func (e empty) Out() int          { return e.dim }
-func (empty) Parameters() []Param { return nil }
-func (e empty) NewPass() Pass     { return e }
-func (e empty) Freeze() Frozen    { return e }
-
-// Forward returns x itself.
-func (e empty) Forward(x *tensor.Dense) (*tensor.Dense, error) {
-	_, err := nn.ViewCols(x, e.dim)
-	return x, err
-}
-
-func (e empty) Backward(dy *tensor.Dense, wantInput bool) (*tensor.Dense, error) {
-	if _, err := nn.ViewCols(dy, e.dim); err != nil || !wantInput {
-		return nil, err
-	}
-	return dy, nil
-}
-
-func (e empty) Apply(dst, x *tensor.Dense) error {
-	d, s, err := applyViews(dst, x, e.dim, e.dim)
+// New returns the head. A dropout outside [0, 1) is an error.
+func (c Empty) New(in int, rng *rand.Rand) (Head, error) {
+	h, err := newChain(in, c.Dropout, rng)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	copy(d.Data, s.Data)
-	return nil
+	return h, nil
 }

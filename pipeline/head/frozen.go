@@ -31,60 +31,79 @@ func applyViews(dst, x *tensor.Dense, in, out int) (d, s nn.Mat, err error) {
 	return d, s, nil
 }
 
-// frozenSkip is a SkipConnection head for inference.
-type frozenSkip struct {
-	dim    int
-	layers []frozenLayer
-	blocks sync.Pool // of *skipBlocks
+// frozenStage is a stage for inference. It is called for blockRows rows each
+// time, and safe for concurrent use.
+type frozenStage interface {
+	out() int
+	// apply writes the output for x to y. z is scratch of y's shape.
+	apply(y, x, z nn.Mat)
 }
 
-// frozenLayer holds W transposed: products of untransposed matrices are the
-// ones that sum in the same order for every row.
-type frozenLayer struct {
-	weight     nn.Mat
-	bias, gate []float32
+// frozenChain is a chain for inference.
+type frozenChain struct {
+	in, width int // width is that of the widest stage
+	stages    []frozenStage
+	blocks    sync.Pool // of *chainBlocks
 }
 
-// skipBlocks is the scratch of one Apply.
-type skipBlocks struct{ x, y, z nn.Mat }
+// chainBlocks is the scratch of one Apply.
+type chainBlocks struct{ x, y, z []float32 }
 
-func (h *skip) Freeze() Frozen {
-	f := &frozenSkip{dim: h.dim}
-	for _, l := range h.layers {
-		w := nn.Mat{Rows: h.dim, Cols: h.dim, Data: make([]float32, h.dim*h.dim)}
-		nn.Transpose(w, l.weight.Mat())
-		fl := frozenLayer{weight: w, bias: append([]float32(nil), l.bias.Values()...), gate: make([]float32, h.dim)}
-		nn.Sigmoids(fl.gate, l.gate.Values())
-		f.layers = append(f.layers, fl)
+func (c *chain) Freeze() Frozen {
+	f := &frozenChain{in: c.in, width: c.in}
+	for _, s := range c.stages {
+		if fs := s.freeze(); fs != nil {
+			f.stages = append(f.stages, fs)
+			f.width = max(f.width, fs.out())
+		}
 	}
 	f.blocks.New = func() any {
-		m := func() nn.Mat { return nn.Mat{Rows: blockRows, Cols: h.dim, Data: make([]float32, blockRows*h.dim)} }
-		return &skipBlocks{m(), m(), m()}
+		block := func() []float32 { return make([]float32, blockRows*f.width) }
+		return &chainBlocks{block(), block(), block()}
 	}
 	return f
 }
 
-func (f *frozenSkip) In() int  { return f.dim }
-func (f *frozenSkip) Out() int { return f.dim }
+func (f *frozenChain) In() int { return f.in }
 
-func (f *frozenSkip) Apply(dst, x *tensor.Dense) error {
-	d, s, err := applyViews(dst, x, f.dim, f.dim)
+func (f *frozenChain) Out() int {
+	if n := len(f.stages); n > 0 {
+		return f.stages[n-1].out()
+	}
+	return f.in
+}
+
+func (f *frozenChain) Apply(dst, x *tensor.Dense) error {
+	out := f.Out()
+	d, s, err := applyViews(dst, x, f.in, out)
 	if err != nil {
 		return err
 	}
-	b := f.blocks.Get().(*skipBlocks)
+	b := f.blocks.Get().(*chainBlocks)
 	defer f.blocks.Put(b)
 	for lo := 0; lo < s.Rows; lo += blockRows {
 		hi := min(lo+blockRows, s.Rows)
-		n := copy(b.x.Data, s.Data[lo*f.dim:hi*f.dim])
-		clear(b.x.Data[n:])
-		in, out := b.x, b.y
-		for _, l := range f.layers {
-			nn.Gemm(nn.AsIs, nn.AsIs, 1, in, l.weight, 0, b.z)
-			nn.GatedAdd(out, in, b.z, l.bias, l.gate)
-			in, out = out, in
+		from, to := b.x, b.y
+		in := block(from, f.in)
+		clear(in.Data[copy(in.Data, s.Data[lo*f.in:hi*f.in]):])
+		for _, s := range f.stages {
+			y := block(to, s.out())
+			s.apply(y, in, block(b.z, s.out()))
+			in, from, to = y, to, from
 		}
-		copy(d.Data[lo*f.dim:hi*f.dim], in.Data)
+		copy(d.Data[lo*out:hi*out], in.Data)
 	}
 	return nil
+}
+
+func block(data []float32, cols int) nn.Mat {
+	return nn.Mat{Rows: blockRows, Cols: cols, Data: data[:blockRows*cols]}
+}
+
+// transposed is a copy of W [out, in] as [in, out]: products of untransposed
+// matrices are the ones that sum in the same order for every row.
+func transposed(w nn.Mat) nn.Mat {
+	t := nn.Mat{Rows: w.Cols, Cols: w.Rows, Data: make([]float32, len(w.Data))}
+	nn.Transpose(t, w)
+	return t
 }

@@ -3,7 +3,6 @@ package head
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
@@ -52,41 +51,41 @@ func TestFrozenIsRowInvariant(t *testing.T) {
 			nn.UseBLAS(c.blas)
 			defer nn.UseBLAS(nil)
 			for _, dim := range c.dims {
-				rowInvariant(t, dim)
+				rowInvariant(t, "skip_connection", newHead(t, SkipConnection{Layers: 2}, dim))
+			}
+			if name == "gonum" {
+				return // the slowest, and not the hardest
+			}
+			for name, config := range heads() {
+				rowInvariant(t, name, newHead(t, config, 37))
 			}
 		})
 	}
 }
 
-func rowInvariant(t *testing.T, dim int) {
-	rng := newRand(9)
-	h, err := SkipConnection{Layers: 2}.New(dim, rng)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range h.Parameters() {
-		if strings.HasPrefix(p.Name, "gates.") {
-			clear(p.Values())
-		}
-	}
+func rowInvariant(t *testing.T, name string, h Head) {
+	dim, out := h.In(), h.Out()
 	const n = 2*blockRows + 7
-	x := random(rng, n, dim)
+	x, chosen := random(newRand(3), n, dim), choices(n)
 	for i := 0; i < n*dim; i += 5 {
 		x.Float32s()[i] = 0 // some BLAS skip zeros
 	}
 	f := h.Freeze()
-	all := dense(n, dim, make([]float32, n*dim))
-	if err := f.Apply(all, x); err != nil {
+	if f.In() != dim || f.Out() != out {
+		t.Fatalf("%s is frozen from %d to %d values, not %d to %d", name, f.In(), f.Out(), dim, out)
+	}
+	all := dense(n, out, make([]float32, n*out))
+	if err := Apply(f, all, x, chosen); err != nil {
 		t.Fatal(err)
 	}
 	for _, size := range []int{1, 2, 5, blockRows, blockRows + 1} {
 		for lo := 0; lo+size <= n; lo += 7 {
-			part := dense(size, dim, make([]float32, size*dim))
-			if err := f.Apply(part, dense(size, dim, slices.Clone(x.Float32s()[lo*dim:(lo+size)*dim]))); err != nil {
+			part := dense(size, out, make([]float32, size*out))
+			if err := Apply(f, part, dense(size, dim, slices.Clone(x.Float32s()[lo*dim:(lo+size)*dim])), chosen[lo:lo+size]); err != nil {
 				t.Fatal(err)
 			}
-			if !slices.Equal(part.Float32s(), all.Float32s()[lo*dim:(lo+size)*dim]) {
-				t.Fatalf("dim %d: rows %d to %d differ in a batch of %d and of %d", dim, lo, lo+size, size, n)
+			if !slices.Equal(part.Float32s(), all.Float32s()[lo*out:(lo+size)*out]) {
+				t.Fatalf("%s of %d values: rows %d to %d differ in a batch of %d and of %d", name, dim, lo, lo+size, size, n)
 			}
 		}
 	}
@@ -94,32 +93,31 @@ func rowInvariant(t *testing.T, dim int) {
 
 func TestFrozenIsConcurrentAndApart(t *testing.T) {
 	const dim, n = 32, 100
-	rng := newRand(2)
-	h, err := SkipConnection{}.New(dim, rng)
-	if err != nil {
-		t.Fatal(err)
-	}
-	x, want := random(rng, n, dim), dense(n, dim, make([]float32, n*dim))
-	f := h.Freeze()
-	if err := f.Apply(want, x); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range h.Parameters() {
-		clear(p.Values()) // training goes on
-	}
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			got := dense(n, dim, make([]float32, n*dim))
-			for range 20 {
-				if err := f.Apply(got, x); err != nil || !slices.Equal(got.Float32s(), want.Float32s()) {
-					t.Errorf("a concurrent Apply differs (%v)", err)
-					return
+	for name, c := range heads() {
+		h := newHead(t, c, dim)
+		x, chosen := random(newRand(2), n, dim), choices(n)
+		want := dense(n, h.Out(), make([]float32, n*h.Out()))
+		f := h.Freeze()
+		if err := Apply(f, want, x, chosen); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range h.Parameters() {
+			clear(p.Values()) // training goes on
+		}
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				got := dense(n, h.Out(), make([]float32, n*h.Out()))
+				for range 10 {
+					if err := Apply(f, got, x, chosen); err != nil || !slices.Equal(got.Float32s(), want.Float32s()) {
+						t.Errorf("%s: a concurrent Apply differs (%v)", name, err)
+						return
+					}
 				}
-			}
-		})
+			})
+		}
+		wg.Wait()
 	}
-	wg.Wait()
 }
 
 func BenchmarkApply(b *testing.B) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -17,8 +18,8 @@ import (
 // Param is one trained tensor with its gradient.
 type Param = nn.Param
 
-// Config declares a head. Its zero value is valid, and every option's zero
-// value is its default.
+// Config declares a head. Every option's zero value is its default, and the
+// zero value of a Config is valid but for options that say they are needed.
 type Config interface {
 	// Type is the head's name in configuration files.
 	Type() string
@@ -76,33 +77,35 @@ type Frozen interface {
 // ErrType is returned by [Parse] for an unknown type.
 var ErrType = errors.New("unknown head type")
 
-// configs are the heads of this package, by type.
-func configs() []Config { return []Config{Empty{}, SkipConnection{}} }
+// parsers read the options of the heads of this package, by type.
+func parsers() map[string]func(params json.RawMessage) (Config, error) {
+	return map[string]func(json.RawMessage) (Config, error){
+		Empty{}.Type():             decode[Empty],
+		Gated{}.Type():             decode[Gated],
+		LayerNorm{}.Type():         decode[LayerNorm],
+		Sequential{}.Type():        parseSequential,
+		SkipConnection{}.Type():    decode[SkipConnection],
+		SoftmaxEmbeddings{}.Type(): decode[SoftmaxEmbeddings],
+		StackedProjection{}.Type(): decode[StackedProjection],
+		Switch{}.Type():            parseSwitch,
+		Widening{}.Type():          decode[Widening],
+	}
+}
+
+func decode[C Config](params json.RawMessage) (Config, error) { return strictjson.Decode[C](params) }
 
 // Types are the types that [Parse] knows, sorted.
-func Types() []string {
-	var names []string
-	for _, c := range configs() {
-		names = append(names, c.Type())
-	}
-	slices.Sort(names)
-	return names
-}
+func Types() []string { return slices.Sorted(maps.Keys(parsers())) }
 
 // Parse returns the head declared by a type and the JSON object of its
 // options, as [Config.Params] prints them; empty params are all defaults. An
 // unknown option is an error.
 func Parse(typ string, params json.RawMessage) (Config, error) {
-	var c Config
-	var err error
-	switch typ {
-	case Empty{}.Type():
-		c, err = strictjson.Decode[Empty](params)
-	case SkipConnection{}.Type():
-		c, err = strictjson.Decode[SkipConnection](params)
-	default:
+	parse, ok := parsers()[typ]
+	if !ok {
 		return nil, fmt.Errorf("%w %q (known: %s)", ErrType, typ, strings.Join(Types(), ", "))
 	}
+	c, err := parse(params)
 	if err != nil {
 		return nil, fmt.Errorf("head %s: %w", typ, err)
 	}

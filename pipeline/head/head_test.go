@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"math"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -56,51 +56,52 @@ func float32s(x []float64) []float32 {
 	return y
 }
 
-func TestSkipConnectionEqualsNumPy(t *testing.T) {
-	b, err := os.ReadFile("testdata/vectors.json")
+// heads are configs of every type, with inputs of at least 3 values.
+func heads() map[string]Config {
+	return map[string]Config{
+		"empty":              Empty{},
+		"gated":              Gated{},
+		"layer_norm":         LayerNorm{},
+		"skip_connection":    SkipConnection{Layers: 2},
+		"stacked_projection": StackedProjection{OutputSizes: []int{8, 5}, Activation: "gelu"},
+		"elu":                StackedProjection{OutputSizes: []int{8, 5}, Activation: "elu"},
+		"silu":               StackedProjection{OutputSizes: []int{8, 5}, Activation: "silu"},
+		"widening":           Widening{ExpansionFactor: 1.5, Activation: "tanh"},
+		"softmax_embeddings": SoftmaxEmbeddings{Groups: 3, GroupSize: 5},
+		"sequential": Sequential{Heads: []Config{
+			Gated{}, Widening{}, Sequential{Heads: []Config{LayerNorm{}, StackedProjection{OutputSizes: []int{4}}}},
+		}},
+		"switch": Switch{Options: map[string]Config{
+			"image": StackedProjection{OutputSizes: []int{6, 4}}, "text": Sequential{Heads: []Config{LayerNorm{}, StackedProjection{OutputSizes: []int{4}}}},
+		}},
+	}
+}
+
+// choices are for the rows of a head of heads.
+func choices(n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = []string{"text", "image"}[i*i%3%2]
+	}
+	return all
+}
+
+// newHead makes a head with random weights, so that no gate hides the rest.
+func newHead(t testing.TB, c Config, dim int) Head {
+	t.Helper()
+	rng := newRand(9)
+	h, err := c.New(dim, rng)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var cases []struct {
-		Layers        int
-		Values, Grads map[string][]float64
-		C, Y          []float64
-	}
-	if err := json.Unmarshal(b, &cases); err != nil || len(cases) != 2 {
-		t.Fatalf("%d cases, %v", len(cases), err)
-	}
-	for _, c := range cases {
-		const n, dim = 4, 5
-		h, err := SkipConnection{Layers: c.Layers}.New(dim, newRand(1))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(h.Parameters()) != len(c.Values)-1 {
-			t.Fatalf("%d parameters, want %d", len(h.Parameters()), len(c.Values)-1)
-		}
-		for _, p := range h.Parameters() {
-			copy(p.Values(), float32s(c.Values[p.Name]))
-		}
-		p, x := h.NewPass(), dense(n, dim, float32s(c.Values["x"]))
-		y, err := p.Forward(x)
-		if err != nil {
-			t.Fatal(err)
-		}
-		near(t, "y", y.Float32s(), c.Y, 1e-6)
-		frozen := dense(n, dim, make([]float32, n*dim))
-		if err := h.Freeze().Apply(frozen, x); err != nil {
-			t.Fatal(err)
-		}
-		near(t, "frozen y", frozen.Float32s(), c.Y, 1e-6)
-		dx, err := p.Backward(dense(n, dim, float32s(c.C)), true)
-		if err != nil {
-			t.Fatal(err)
-		}
-		near(t, "dx", dx.Float32s(), c.Grads["x"], 1e-5)
-		for _, p := range h.Parameters() {
-			near(t, p.Name, p.Grads(), c.Grads[p.Name], 1e-5)
+	for _, p := range h.Parameters() {
+		if len(p.Value.Shape()) == 1 {
+			for i := range p.Values() {
+				p.Values()[i] = float32(rng.NormFloat64())
+			}
 		}
 	}
+	return h
 }
 
 // TestDropoutGradient checks gradients with dropout against differences of a
@@ -117,13 +118,15 @@ func TestDropoutGradient(t *testing.T) {
 			p.Values()[i] = float32(rng.NormFloat64())
 		}
 	}
-	p := h.NewPass().(*skipPass)
+	p := h.NewPass().(*chainPass)
 	x, c := random(rng, n, dim), random(rng, n, dim)
 	y, err := p.Forward(x)
 	if err != nil {
 		t.Fatal(err)
 	}
-	masks := [][]float32{p.in.last.Data, p.layers[0].drop.last.Data, p.layers[1].drop.last.Data}
+	masks := [][]float32{
+		p.steps[0].(*dropoutStep).drop.last.Data, p.steps[1].(*skipStep).drop.last.Data, p.steps[2].(*skipStep).drop.last.Data,
+	}
 	for i, m := range masks {
 		zeros := 0
 		for _, v := range m {
@@ -202,62 +205,164 @@ func masked(x []float64, mask []float32) []float64 {
 	return y
 }
 
-func TestDropoutKeepsTheMean(t *testing.T) {
-	h, err := SkipConnection{Dropout: 0.3}.New(100, newRand(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range h.Parameters() {
-		clear(p.Values()) // only the skip is left
-	}
-	ones := make([]float32, 100*100)
-	for i := range ones {
-		ones[i] = 1
-	}
-	p := h.NewPass()
-	y, err := p.Forward(dense(100, 100, ones))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var sum float64
-	zeros := 0
-	for _, v := range y.Float32s() {
-		sum += float64(v)
-		if v == 0 {
-			zeros++
-		}
-	}
-	if math.Abs(sum/1e4-1) > 0.03 || math.Abs(float64(zeros)/1e4-0.3) > 0.02 {
-		t.Errorf("mean %v, %d of 10000 dropped", sum/1e4, zeros)
-	}
-	first := slices.Clone(y.Float32s())
-	if y, _ = p.Forward(dense(100, 100, ones)); slices.Equal(first, y.Float32s()) {
-		t.Error("two passes drop the same values")
+// withDropout is every head that has the option dropout.
+func withDropout(p float64) []Config {
+	return []Config{
+		Empty{Dropout: p},
+		Gated{Dropout: p},
+		LayerNorm{Dropout: p},
+		SkipConnection{Dropout: p},
+		StackedProjection{OutputSizes: []int{4, 3}, Dropout: p},
+		Widening{Dropout: p},
+		SoftmaxEmbeddings{Groups: 2, GroupSize: 3, Dropout: p},
 	}
 }
 
+// TestDropoutOfInputs: a head with dropout is the head without, on inputs of
+// which the mask is drawn anew at each pass, and so are its gradients.
+func TestDropoutOfInputs(t *testing.T) {
+	const n, dim = 40, 25
+	x := random(newRand(6), n, dim)
+	for i, c := range withDropout(0.3) {
+		plain := withDropout(0)[i]
+		dropped, h := newHead(t, c, dim), newHead(t, plain, dim)
+		for k, p := range dropped.Parameters() {
+			copy(p.Values(), h.Parameters()[k].Values())
+		}
+		p, q := dropped.NewPass(), h.NewPass()
+		y, err := p.Forward(x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mask := slices.Clone(p.(*chainPass).steps[0].(*dropoutStep).drop.last.Data)
+		zeros := 0
+		for i, m := range mask {
+			if m == 0 {
+				zeros++
+			} else if m != float32(1/0.7) {
+				t.Fatalf("%s: the mask's value %d is %v", c.Type(), i, m)
+			}
+		}
+		if share := float64(zeros) / n / dim; math.Abs(share-0.3) > 0.05 {
+			t.Errorf("%s drops %v of the values", c.Type(), share)
+		}
+		masked := dense(n, dim, make([]float32, n*dim))
+		for i, v := range x.Float32s() {
+			masked.Float32s()[i] = v * mask[i]
+		}
+		want, err := q.Forward(masked)
+		if err != nil || !slices.Equal(y.Float32s(), want.Float32s()) {
+			t.Fatalf("%s: another output than that of the masked input, %v", c.Type(), err)
+		}
+		dy := random(newRand(7), n, h.Out())
+		dx, err := p.Backward(dy, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantDX, err := q.Backward(dy, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, v := range wantDX.Float32s() {
+			if dx.Float32s()[i] != v*mask[i] {
+				t.Fatalf("%s: dx[%d] is %v, want %v", c.Type(), i, dx.Float32s()[i], v*mask[i])
+			}
+		}
+		for k, p := range dropped.Parameters() {
+			if !slices.Equal(p.Grads(), h.Parameters()[k].Grads()) {
+				t.Errorf("%s: other gradients of %s", c.Type(), p.Name)
+			}
+		}
+		if _, err := p.Forward(x); err != nil {
+			t.Fatal(err)
+		}
+		if slices.Equal(mask, p.(*chainPass).steps[0].(*dropoutStep).drop.last.Data) {
+			t.Errorf("%s: two passes drop the same values", c.Type())
+		}
+		// Nothing is dropped at inference.
+		one, two := dense(n, h.Out(), make([]float32, n*h.Out())), dense(n, h.Out(), make([]float32, n*h.Out()))
+		if err := errors.Join(dropped.Freeze().Apply(one, x), h.Freeze().Apply(two, x)); err != nil || !slices.Equal(one.Float32s(), two.Float32s()) {
+			t.Errorf("%s: dropout at inference, %v", c.Type(), err)
+		}
+	}
+}
+
+func TestDropoutKeepsTheMean(t *testing.T) {
+	for _, p := range []float64{0.3, 0.5, 0.9} {
+		h, err := Empty{Dropout: p}.New(100, newRand(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ones := make([]float32, 200*100)
+		for i := range ones {
+			ones[i] = 1
+		}
+		y, err := h.NewPass().Forward(dense(200, 100, ones))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sum float64
+		for _, v := range y.Float32s() {
+			sum += float64(v)
+		}
+		// 4 standard deviations of the mean of the 20,000
+		if mean := sum / 2e4; math.Abs(mean-1) > 4*math.Sqrt(p/(1-p)/2e4) {
+			t.Errorf("dropout %v: the mean is %v", p, mean)
+		}
+	}
+}
+
+// TestFirstWeights: weights and biases are uniform in ±1/√in, gates and norms
+// have their constants, and the seed decides all.
 func TestFirstWeights(t *testing.T) {
 	const dim = 64
-	h, err := SkipConnection{Layers: 2}.New(dim, newRand(3))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range h.Parameters() {
-		low, high := slices.Min(p.Values()), slices.Max(p.Values())
-		if strings.HasPrefix(p.Name, "gates.") {
-			if low != -4 || high != -4 || len(p.Values()) != dim {
-				t.Errorf("%s: %d values from %v to %v", p.Name, len(p.Values()), low, high)
+	for _, c := range []Config{
+		Gated{},
+		LayerNorm{},
+		SkipConnection{Layers: 2},
+		StackedProjection{OutputSizes: []int{100, 70}},
+		Widening{},
+		SoftmaxEmbeddings{Groups: 10, GroupSize: 9},
+		Sequential{Heads: []Config{Widening{}, SkipConnection{}}},
+		Switch{Options: map[string]Config{"a": Widening{}, "b": Gated{}}},
+	} {
+		h, err := c.New(dim, newRand(3))
+		if err != nil {
+			t.Fatal(err)
+		}
+		in := dim
+		for _, p := range h.Parameters() {
+			low, high := slices.Min(p.Values()), slices.Max(p.Values())
+			name := p.Name[strings.LastIndexByte(p.Name, '/')+1:]
+			constant, is := map[string]float32{"gates.0": -4, "gates.1": -4, "1.gates.0": -4, "gates": 2, "b.gates": 2, "weight": 1, "bias": 0}[name]
+			if is {
+				if low != constant || high != constant || len(p.Values()) != dim {
+					t.Errorf("%s %s: %d values from %v to %v", c.Type(), p.Name, len(p.Values()), low, high)
+				}
+				continue
 			}
-			continue
+			if s := p.Value.Shape(); len(s) == 2 {
+				in = s[1]
+			}
+			bound := 1 / math.Sqrt(float64(in))
+			var sum, squares float64
+			for _, v := range p.Values() {
+				sum += float64(v)
+				squares += float64(v) * float64(v)
+			}
+			n := float64(len(p.Values()))
+			if float64(low) < -bound || float64(high) > bound || math.Abs(sum/n) > 4*bound/math.Sqrt(3*n) || math.Abs(squares/n*3/bound/bound-1) > 4/math.Sqrt(n) {
+				t.Errorf("%s %s is from %v to %v with the mean %v, want uniform in ±%v", c.Type(), p.Name, low, high, sum/n, bound)
+			}
 		}
-		if low < -0.125 || high > 0.125 || low > -0.11 || high < 0.11 {
-			t.Errorf("%s is from %v to %v, want ±0.125", p.Name, low, high)
+		same, _ := c.New(dim, newRand(3))
+		other, _ := c.New(dim, newRand(4))
+		if !equalWeights(h, same) {
+			t.Errorf("%s: the seed does not decide the weights", c.Type())
 		}
-	}
-	same, _ := SkipConnection{Layers: 2}.New(dim, newRand(3))
-	other, _ := SkipConnection{Layers: 2}.New(dim, newRand(4))
-	if !equalWeights(h, same) || equalWeights(h, other) {
-		t.Error("weights are not decided by the seed")
+		if _, fixed := map[string]bool{"gated": true, "layer_norm": true}[c.Type()]; !fixed && equalWeights(h, other) {
+			t.Errorf("%s: all seeds give the same weights", c.Type())
+		}
 	}
 }
 
@@ -294,49 +399,67 @@ func TestShapesThatDoNotFit(t *testing.T) {
 		t.Fatal(err)
 	}
 	double := tensor.New(tensor.WithShape(4, 3), tensor.WithBacking(make([]float64, 12)))
-	for _, c := range configs() {
-		h, err := c.New(3, newRand(1))
-		if err != nil {
-			t.Fatal(err)
+	for name, c := range heads() {
+		h := newHead(t, c, 3)
+		p, ok := h.NewPass(), choices(4)
+		y := random(rng, 4, h.Out())
+		if _, err := p.Backward(y, false); err == nil {
+			t.Errorf("%s: Backward before Forward", name)
 		}
-		p := h.NewPass()
-		for name, x := range map[string]*tensor.Dense{"columns": bad, "a view with gaps": view.(*tensor.Dense), "float64": double, "nil": nil} {
-			if _, err := p.Forward(x); err == nil {
-				t.Errorf("%s: Forward takes %s", c.Type(), name)
+		for what, x := range map[string]*tensor.Dense{"columns": bad, "a view with gaps": view.(*tensor.Dense), "float64": double, "nil": nil} {
+			if _, err := Forward(p, x, ok); err == nil {
+				t.Errorf("%s: Forward takes %s", name, what)
 			}
-			if err := h.Freeze().Apply(good, x); err == nil {
-				t.Errorf("%s: Apply takes %s", c.Type(), name)
+			if err := Apply(h.Freeze(), y, x, ok); err == nil {
+				t.Errorf("%s: Apply takes %s", name, what)
 			}
-			if err := h.Freeze().Apply(x, good); err == nil {
-				t.Errorf("%s: Apply writes to %s", c.Type(), name)
+			if h.Out() != 5 || what != "columns" {
+				if err := Apply(h.Freeze(), x, good, ok); err == nil {
+					t.Errorf("%s: Apply writes to %s", name, what)
+				}
 			}
 		}
-		if err := h.Freeze().Apply(random(rng, 5, 3), good); err == nil {
-			t.Errorf("%s: Apply takes 4 rows for 5", c.Type())
+		if err := Apply(h.Freeze(), random(rng, 5, h.Out()), good, ok); err == nil {
+			t.Errorf("%s: Apply takes 4 rows for 5", name)
 		}
-	}
-	h, _ := SkipConnection{}.New(3, newRand(1))
-	p := h.NewPass()
-	if _, err := p.Backward(good, false); err == nil {
-		t.Error("Backward before Forward: no error")
+		if _, err := Forward(p, good, ok); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := p.Backward(random(rng, 5, h.Out()), true); err == nil {
+			t.Errorf("%s: Backward takes 5 rows for 4", name)
+		}
 	}
 }
 
 func TestOptionsOutOfRange(t *testing.T) {
-	for _, c := range []SkipConnection{{Dropout: 1}, {Dropout: -0.1}, {Dropout: math.NaN()}, {SkipDropout: 1}, {Layers: -1}} {
-		if _, err := c.New(3, newRand(1)); err == nil {
-			t.Errorf("%+v: no error", c)
+	one := []int{1}
+	configs := append(withDropout(1), withDropout(-0.1)...)
+	for _, c := range append(append(configs, withDropout(math.NaN())...),
+		SkipConnection{SkipDropout: 1}, SkipConnection{Layers: -1},
+		StackedProjection{}, StackedProjection{OutputSizes: []int{3, 0}}, StackedProjection{OutputSizes: []int{1 << 30}},
+		StackedProjection{OutputSizes: one, Activation: "softmax"},
+		Widening{ExpansionFactor: -1}, Widening{ExpansionFactor: 0.1}, Widening{ExpansionFactor: math.NaN()},
+		Widening{ExpansionFactor: math.Inf(1)}, Widening{Activation: "swoosh"},
+		SoftmaxEmbeddings{}, SoftmaxEmbeddings{Groups: 1}, SoftmaxEmbeddings{Groups: -1, GroupSize: 2}, SoftmaxEmbeddings{Groups: 1 << 20, GroupSize: 1 << 20},
+		Sequential{}, Sequential{Heads: []Config{nil}}, Sequential{Heads: []Config{Empty{}, SkipConnection{Layers: -1}}},
+		Switch{}, Switch{Options: map[string]Config{"a": nil}}, Switch{Options: map[string]Config{"a": Gated{Dropout: 2}}},
+		Switch{Options: map[string]Config{"a": Empty{}, "b": StackedProjection{OutputSizes: one}}},
+		Switch{Options: map[string]Config{"a": Sequential{Heads: []Config{Gated{}}}, "a.0": Gated{}}},
+	) {
+		if h, err := c.New(3, newRand(1)); err == nil || h != nil {
+			t.Errorf("%#v: no error", c)
 		}
 	}
-	for _, c := range configs() {
+	for name, c := range heads() {
 		if _, err := c.New(0, newRand(1)); err == nil {
-			t.Errorf("%s: no error for 0 inputs", c.Type())
+			t.Errorf("%s: no error for 0 inputs", name)
 		}
 	}
 }
 
 func TestParse(t *testing.T) {
-	for _, c := range append(configs(), SkipConnection{Dropout: 0.1, SkipDropout: 0.2, Layers: 3}) {
+	all := slices.Collect(maps.Values(heads()))
+	for _, c := range append(append(all, withDropout(0.25)...), SkipConnection{Dropout: 0.1, SkipDropout: 0.2, Layers: 3}, Sequential{}, Switch{}) {
 		params, err := json.Marshal(c.Params())
 		if err != nil {
 			t.Fatal(err)
@@ -345,30 +468,49 @@ func TestParse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, _ := json.Marshal(got.Params()); string(again) != string(params) {
+		if again, _ := json.Marshal(got.Params()); string(again) != string(params) || got.Type() != c.Type() {
 			t.Errorf("%s came back as %s", params, again)
 		}
 		if _, err := Parse(c.Type(), json.RawMessage(`{"unknown":1}`)); err == nil {
 			t.Errorf("%s takes an unknown option", c.Type())
 		}
 	}
+	if len(Types()) != 9 {
+		t.Errorf("types are %q", Types())
+	}
+	for _, typ := range Types() {
+		if _, err := Parse(typ, nil); err != nil {
+			t.Errorf("no params: %v", err)
+		}
+	}
 	if c, err := Parse("empty", nil); err != nil || c != (Empty{}) {
 		t.Errorf("no params: %v, %v", c, err)
 	}
-	if _, err := Parse("gated", nil); !errors.Is(err, ErrType) || !strings.Contains(err.Error(), "empty, skip_connection") {
+	for _, c := range []struct{ typ, params, want string }{
+		{"gate", "", "known: empty, gated, layer_norm, sequential"},
+		{"sequential", `{"heads":[{"type":"gated"},{"type":"gate"}]}`, `head sequential: heads[1]: unknown head type "gate"`},
+		{"sequential", `{"heads":[{"type":"gated","dropuot":1}]}`, `heads[0]: head gated: json: unknown field "dropuot"`},
+		{"sequential", `{"heads":["gated"]}`, "heads[0]: want a head"},
+		{"sequential", `{"heads":[{"dropout":1}]}`, "heads[0]: no type"},
+		{"sequential", `{"heads":[{"type":"sequential","heads":[{"type":3}]}]}`, "heads[0]: head sequential: heads[0]: no type"},
+		{"switch", `{"options":{"a":{"type":"gate"}}}`, `option "a": unknown head type`},
+		{"switch", `{"options":[]}`, "cannot unmarshal array"},
+	} {
+		if _, err := Parse(c.typ, json.RawMessage(c.params)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s %s: %v, want %q", c.typ, c.params, err, c.want)
+		}
+	}
+	if _, err := Parse("gate", nil); !errors.Is(err, ErrType) {
 		t.Errorf("unknown type: %v", err)
 	}
 }
 
 func TestSaveAndLoad(t *testing.T) {
-	for _, c := range []Config{Empty{}, SkipConnection{}, SkipConnection{Layers: 2, Dropout: 0.5}} {
-		h, err := c.New(7, newRand(8))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var b bytes.Buffer
-		if err := Save(&b, h); err != nil {
-			t.Fatal(err)
+	for name, c := range heads() {
+		h := newHead(t, c, 7)
+		var b, again bytes.Buffer
+		if err := errors.Join(Save(&b, h), Save(&again, h)); err != nil || !bytes.Equal(b.Bytes(), again.Bytes()) {
+			t.Fatalf("%s: two files of the same weights differ, %v", name, err)
 		}
 		got, err := Load(bytes.NewReader(b.Bytes()), c, 7)
 		if err != nil || !equalWeights(h, got) {
@@ -407,6 +549,7 @@ func TestLoadRefuses(t *testing.T) {
 		"NaN":             {saved(damaged), SkipConnection{}, 3, `parameter "fc.0.bias" is NaN at value 2`},
 		"cut":             {io.LimitReader(saved(h), 200), SkipConnection{}, 3, "ends within"},
 		"bad options":     {saved(h), SkipConnection{Dropout: 2}, 3, "dropout"},
+		"nested":          {saved(h), Sequential{Heads: []Config{SkipConnection{}}}, 3, `no weights "fc.0.bias"`},
 	} {
 		if _, err := Load(c.r, c.config, c.in); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)

@@ -2,11 +2,9 @@ package head
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
-
-	"gorgonia.org/tensor"
 
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
 )
@@ -20,7 +18,7 @@ import (
 // are "fc.i.weight" W [D, D] and "fc.i.bias" b [D], both first drawn from
 // U(-1/√D, 1/√D) as PyTorch's Linear does, and "gates.i" g [D], a gate for
 // each dimension, first -4: sigmoid(-4) = 0.018, so that training begins
-// near the embedding itself.
+// near the embedding itself. Source: Quaterion's SkipConnectionHead.
 type SkipConnection struct {
 	// Dropout is the probability with which training zeroes a value of the
 	// head's input, before the skip branches off; the others are scaled by
@@ -54,10 +52,8 @@ func (c SkipConnection) layers() int {
 // New returns the head. A dropout outside [0, 1) and a negative number of
 // layers are errors.
 func (c SkipConnection) New(in int, rng *rand.Rand) (Head, error) {
-	if err := checkIn(in); err != nil {
-		return nil, err
-	}
-	if err := checkDropout("dropout", c.Dropout); err != nil {
+	h, err := newChain(in, c.Dropout, rng)
+	if err != nil {
 		return nil, err
 	}
 	if err := checkDropout("skip_dropout", c.SkipDropout); err != nil {
@@ -66,118 +62,103 @@ func (c SkipConnection) New(in int, rng *rand.Rand) (Head, error) {
 	if c.Layers < 0 {
 		return nil, fmt.Errorf("n_layers is %d", c.Layers)
 	}
-	h := &skip{dim: in, dropout: c.Dropout, skipDropout: c.SkipDropout, rng: rng}
-	bound := 1 / math.Sqrt(float64(in))
 	for i := range c.layers() {
-		l := skipLayer{
-			weight: nn.NewParam("fc."+strconv.Itoa(i)+".weight", in, in),
-			bias:   nn.NewParam("fc."+strconv.Itoa(i)+".bias", in),
-			gate:   nn.NewParam("gates."+strconv.Itoa(i), in),
+		s := skip{
+			linear:  newLinear("fc."+strconv.Itoa(i), in, in, rng),
+			gate:    nn.NewParam("gates."+strconv.Itoa(i), in),
+			dropout: c.SkipDropout, rng: rng,
 		}
-		uniform(l.weight.Values(), bound, rng)
-		uniform(l.bias.Values(), bound, rng)
-		for j := range l.gate.Values() {
-			l.gate.Values()[j] = firstGate
+		for j := range s.gate.Values() {
+			s.gate.Values()[j] = firstGate
 		}
-		h.layers = append(h.layers, l)
+		h.add(s)
 	}
 	return h, nil
 }
 
-// uniform draws from U(-bound, bound).
-func uniform(dst []float32, bound float64, rng *rand.Rand) {
-	for i := range dst {
-		dst[i] = float32((2*rng.Float64() - 1) * bound)
-	}
-}
-
+// skip is the stage y = (drop(x)·Wᵀ + b) ∘ sigmoid(g) + x.
 type skip struct {
-	dim                  int
-	dropout, skipDropout float64
-	rng                  *rand.Rand
-	layers               []skipLayer
+	linear
+	gate    Param
+	dropout float64
+	rng     *rand.Rand
 }
 
-type skipLayer struct{ weight, bias, gate Param }
+func (s skip) params() []Param { return []Param{s.weight, s.bias, s.gate} }
 
-func (h *skip) In() int  { return h.dim }
-func (h *skip) Out() int { return h.dim }
+func (s skip) newStep() step { return &skipStep{skip: s, sigmoids: make([]float32, s.out())} }
 
-func (h *skip) Parameters() []Param {
-	params := make([]Param, 0, 3*len(h.layers))
-	for _, l := range h.layers {
-		params = append(params, l.weight, l.bias, l.gate)
-	}
-	return params
+func (s skip) freeze() frozenStage {
+	f := frozenSkip{transposed(s.weight.Mat()), slices.Clone(s.bias.Values()), make([]float32, s.out())}
+	nn.Sigmoids(f.gate, s.gate.Values())
+	return f
 }
 
-func (h *skip) NewPass() Pass {
-	return &skipPass{head: h, layers: make([]skipState, len(h.layers)), gate: make([]float32, h.dim)}
-}
-
-// skipPass keeps what Backward needs of a Forward.
-type skipPass struct {
-	head   *skip
-	rows   int // of the last Forward
-	in     dropout
-	layers []skipState
-	gate   []float32 // the sigmoids of one layer's gate
-	sums   nn.Sums
-	dz     nn.Buffer
-	dx     [2]nn.Buffer // a layer's gradient is read while the next is made
-}
-
-// skipState is what one layer keeps: its linear map's input and output.
-type skipState struct {
-	drop       dropout
-	in, z      nn.Mat
-	zBuf, yBuf nn.Buffer
-}
-
-func (p *skipPass) Forward(x *tensor.Dense) (*tensor.Dense, error) {
-	m, err := nn.ViewCols(x, p.head.dim)
-	if err != nil {
-		return nil, err
-	}
-	p.rows = m.Rows
-	m = p.in.forward(m, p.head.dropout, p.head.rng)
-	for i, l := range p.head.layers {
-		s := &p.layers[i]
-		s.in = s.drop.forward(m, p.head.skipDropout, p.head.rng)
-		s.z = s.zBuf.Mat(m.Rows, m.Cols)
-		nn.Gemm(nn.AsIs, nn.Transposed, 1, s.in, l.weight.Mat(), 0, s.z)
-		y := s.yBuf.Mat(m.Rows, m.Cols)
-		nn.Sigmoids(p.gate, l.gate.Values())
-		nn.GatedAdd(y, m, s.z, l.bias.Values(), p.gate)
-		m = y
-	}
-	return p.layers[len(p.layers)-1].yBuf.Dense(), nil
-}
-
-func (p *skipPass) Backward(dy *tensor.Dense, wantInput bool) (*tensor.Dense, error) {
-	g, err := nn.ViewCols(dy, p.head.dim)
-	if err != nil {
-		return nil, err
-	}
-	if g.Rows != p.rows {
-		return nil, fmt.Errorf("the gradient has %d rows, the output had %d", g.Rows, p.rows)
-	}
-	dz := p.dz.Mat(g.Rows, g.Cols)
-	for i := len(p.head.layers) - 1; i >= 0; i-- {
-		l, s := p.head.layers[i], &p.layers[i]
-		nn.Sigmoids(p.gate, l.gate.Values())
-		nn.GatedAddBackward(dz, l.bias.Grads(), l.gate.Grads(), g, s.z, p.gate, &p.sums)
-		nn.Gemm(nn.Transposed, nn.AsIs, 1, dz, s.in, 1, l.weight.GradMat())
-		if i == 0 && !wantInput {
-			return nil, nil
+// describe folds the gate s and the skip into one linear map:
+//
+//	(x·Wᵀ + b)∘s + x = x·(I + diag(s)·W)ᵀ + s∘b
+func (s skip) describe() Step {
+	l := s.linear.describe().(Linear)
+	gate := make([]float32, s.out())
+	nn.Sigmoids(gate, s.gate.Values())
+	for i, g := range gate {
+		row := l.Weight[i*l.In : (i+1)*l.In]
+		for j, w := range row {
+			v := float64(g) * float64(w)
+			if i == j {
+				v++
+			}
+			row[j] = float32(v)
 		}
-		// One part comes through the linear map, the other through the skip.
-		dx := p.dx[i%2].Mat(g.Rows, g.Cols)
-		nn.Gemm(nn.AsIs, nn.AsIs, 1, dz, l.weight.Mat(), 0, dx)
-		s.drop.backward(dx)
-		nn.Add(dx, g)
-		g = dx
+		l.Bias[i] *= g
 	}
-	p.in.backward(g)
-	return p.dx[0].Dense(), nil
+	return l
+}
+
+// skipStep keeps the linear map's input and output.
+type skipStep struct {
+	skip
+	sigmoids []float32 // of the gate
+	drop     dropout
+	in, z    nn.Mat
+	zBuf     nn.Buffer
+	y, dz    nn.Buffer
+	dx       nn.Buffer
+	sums     nn.Sums
+}
+
+func (s *skipStep) forward(x nn.Mat) *nn.Buffer {
+	s.in = s.drop.forward(x, s.dropout, s.rng)
+	s.z = s.zBuf.Mat(x.Rows, x.Cols)
+	nn.Gemm(nn.AsIs, nn.Transposed, 1, s.in, s.weight.Mat(), 0, s.z)
+	nn.Sigmoids(s.sigmoids, s.gate.Values())
+	nn.GatedAdd(s.y.Mat(x.Rows, x.Cols), x, s.z, s.bias.Values(), s.sigmoids)
+	return &s.y
+}
+
+func (s *skipStep) backward(dy nn.Mat, wantInput bool) *nn.Buffer {
+	dz := s.dz.Mat(dy.Rows, dy.Cols)
+	nn.GatedAddBackward(dz, s.bias.Grads(), s.gate.Grads(), dy, s.z, s.sigmoids, &s.sums)
+	nn.Gemm(nn.Transposed, nn.AsIs, 1, dz, s.in, 1, s.weight.GradMat())
+	if !wantInput {
+		return nil
+	}
+	// One part comes through the linear map, the other through the skip.
+	dx := s.dx.Mat(dy.Rows, dy.Cols)
+	nn.Gemm(nn.AsIs, nn.AsIs, 1, dz, s.weight.Mat(), 0, dx)
+	s.drop.backward(dx, dx)
+	nn.Add(dx, dy)
+	return &s.dx
+}
+
+type frozenSkip struct {
+	weight     nn.Mat // [in, out]
+	bias, gate []float32
+}
+
+func (f frozenSkip) out() int { return len(f.bias) }
+
+func (f frozenSkip) apply(y, x, z nn.Mat) {
+	nn.Gemm(nn.AsIs, nn.AsIs, 1, x, f.weight, 0, z)
+	nn.GatedAdd(y, x, z, f.bias, f.gate)
 }

@@ -34,8 +34,8 @@ func (k Kind) String() string {
 	return "pairs"
 }
 
-// Config declares a loss. Its zero value is valid, and every option's zero
-// value is its default.
+// Config declares a loss. Its zero value is valid (but for [Sum], which needs
+// losses), and every option's zero value is its default.
 type Config interface {
 	// Type is the loss's name in configuration files.
 	Type() string
@@ -68,6 +68,9 @@ type Batch struct {
 	// AIDs and BIDs number the objects of A and B: equal numbers are equal
 	// objects, on either side. nil stands for objects that all differ.
 	AIDs, BIDs []int64
+	// AChoices and BChoices are what the objects of A and B chose of a switch
+	// encoder, for heads that route rows by it. nil stands for no choices.
+	AChoices, BChoices []string
 	// ATexts and BTexts are the objects of A and B as trained encoders read
 	// them: n texts for each such encoder. Losses do not look at them.
 	ATexts, BTexts [][]string
@@ -86,7 +89,8 @@ func (b *Batch) Rows() int {
 
 // Result is the loss of a batch.
 type Result struct {
-	// Value is the mean over the batch's samples.
+	// Value is the loss, for most the mean over the batch's samples: see the
+	// configs.
 	Value float64
 	// DA and DB are Value's gradients by A and B, of their shapes; DB is nil
 	// for groups, both where no gradient was asked for. They belong to the
@@ -109,16 +113,42 @@ type Loss interface {
 // ErrType is returned by [Parse] for an unknown type.
 var ErrType = errors.New("unknown loss type")
 
-// configs are the losses of this package.
-func configs() []Config { return []Config{MultipleNegativesRanking{}, Softmax{}} }
+// entry is a loss that [Parse] knows.
+type entry struct {
+	config Config // the zero one
+	parse  func(params json.RawMessage) (Config, error)
+	nests  bool // it is of the kind of the losses in it
+}
+
+// entries are the losses of this package.
+func entries() []entry {
+	return []entry{
+		entryOf[ArcFace](), entryOf[Center](), entryOf[Circle](), entryOf[Contrastive](), entryOf[CosFace](),
+		entryOf[CoSENT](), entryOf[FastAP](), entryOf[InfoNCE](), nesting(entryOf[Matryoshka]()),
+		entryOf[MultipleNegativesRanking](), entryOf[OnlineContrastive](), entryOf[Softmax](),
+		nesting(entryOf[Sum]()), entryOf[Triplet](),
+	}
+}
+
+func entryOf[C Config]() entry {
+	var zero C
+	return entry{config: zero, parse: func(params json.RawMessage) (Config, error) {
+		return strictjson.Decode[C](params)
+	}}
+}
+
+func nesting(e entry) entry {
+	e.nests = true
+	return e
+}
 
 // Types are the types that [Parse] knows for samples of the given kinds (of
 // any without arguments), sorted.
 func Types(kinds ...Kind) []string {
 	var names []string
-	for _, c := range configs() {
-		if len(kinds) == 0 || slices.Contains(kinds, c.Kind()) {
-			names = append(names, c.Type())
+	for _, e := range entries() {
+		if len(kinds) == 0 || e.nests || slices.Contains(kinds, e.config.Kind()) {
+			names = append(names, e.config.Type())
 		}
 	}
 	slices.Sort(names)
@@ -129,20 +159,17 @@ func Types(kinds ...Kind) []string {
 // options, as [Config.Params] prints them; empty params are all defaults. An
 // unknown option is an error.
 func Parse(typ string, params json.RawMessage) (Config, error) {
-	var c Config
-	var err error
-	switch typ {
-	case MultipleNegativesRanking{}.Type():
-		c, err = strictjson.Decode[MultipleNegativesRanking](params)
-	case Softmax{}.Type():
-		c, err = strictjson.Decode[Softmax](params)
-	default:
-		return nil, fmt.Errorf("%w %q (known: %s)", ErrType, typ, strings.Join(Types(), ", "))
+	for _, e := range entries() {
+		if e.config.Type() != typ {
+			continue
+		}
+		c, err := e.parse(params)
+		if err != nil {
+			return nil, fmt.Errorf("loss %s: %w", typ, err)
+		}
+		return c, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("loss %s: %w", typ, err)
-	}
-	return c, nil
+	return nil, fmt.Errorf("%w %q (known: %s)", ErrType, typ, strings.Join(Types(), ", "))
 }
 
 // lengths checks that every column that is there has a value for each row.
@@ -157,6 +184,8 @@ func (b *Batch) lengths(rows int) error {
 		{"subgroups", len(b.Subgroups), b.Subgroups == nil},
 		{"ids of the first side", len(b.AIDs), b.AIDs == nil},
 		{"ids of the second side", len(b.BIDs), b.BIDs == nil},
+		{"choices of the first side", len(b.AChoices), b.AChoices == nil},
+		{"choices of the second side", len(b.BChoices), b.BChoices == nil},
 	} {
 		if !c.none && c.n != rows {
 			return fmt.Errorf("a batch of %d rows has %d %s", rows, c.n, c.name)

@@ -1,119 +1,15 @@
 package loss
 
 import (
-	"encoding/json"
-	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"gorgonia.org/tensor"
 )
-
-func matrix(rows [][]float32) *tensor.Dense {
-	return tensor.New(tensor.WithShape(len(rows), len(rows[0])), tensor.WithBacking(slices.Concat(rows...)))
-}
-
-// near compares a gradient with one of float64: to 1e-5 of its largest value.
-func near(t *testing.T, what string, got []float32, rows [][]float64) {
-	t.Helper()
-	want := slices.Concat(rows...)
-	if len(got) != len(want) {
-		t.Fatalf("%s has %d values, want %d", what, len(got), len(want))
-	}
-	scale := 1e-3
-	for _, v := range want {
-		scale = max(scale, math.Abs(v))
-	}
-	for i, v := range want {
-		if d := math.Abs(float64(got[i]) - v); !(d <= 1e-5*scale) {
-			t.Errorf("%s[%d] is %v, want %v", what, i, got[i], v)
-			return
-		}
-	}
-}
-
-type vectors struct {
-	MNR []struct {
-		Name, Variant string
-		Symmetric     bool
-		Scale, Loss   float64
-		AIDs, BIDs    []int64
-		A, B          [][]float32
-		DA, DB        [][]float64
-	}
-	Softmax []struct {
-		Temperature, Loss float64
-		Labels            []int32
-		E                 [][]float32
-		Kernel            [][]float32
-		DE, DKernel       [][]float64
-	}
-}
-
-func load(t *testing.T) (v vectors) {
-	b, err := os.ReadFile("testdata/vectors.json")
-	if err == nil {
-		err = json.Unmarshal(b, &v)
-	}
-	if err != nil || len(v.MNR) != 40 || len(v.Softmax) != 2 {
-		t.Fatalf("vectors.json: %d and %d cases, %v", len(v.MNR), len(v.Softmax), err)
-	}
-	return v
-}
-
-func TestMultipleNegativesRankingEqualsNumPy(t *testing.T) {
-	for _, c := range load(t).MNR {
-		cfg := MultipleNegativesRanking{Scale: c.Scale, Symmetric: c.Symmetric, Variant: c.Variant}
-		l, err := cfg.New(len(c.A[0]), 0, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b := &Batch{A: matrix(c.A), B: matrix(c.B), AIDs: c.AIDs, BIDs: c.BIDs, Scores: []float32{1, 1, 1, 1, 1, 1, 1}}
-		got, err := l.Compute(b, true)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if math.Abs(got.Value-c.Loss) > 2e-6*max(1, c.Loss) {
-			t.Errorf("%s %+v: loss is %v, want %v", c.Name, cfg, got.Value, c.Loss)
-		}
-		near(t, c.Name+" da", got.DA.Float32s(), c.DA)
-		near(t, c.Name+" db", got.DB.Float32s(), c.DB)
-		if without, err := l.Compute(b, false); err != nil || without.Value != got.Value || without.DA != nil {
-			t.Errorf("%s: without gradients %v, %v", c.Name, without, err)
-		}
-	}
-}
-
-func TestSoftmaxEqualsNumPy(t *testing.T) {
-	for _, c := range load(t).Softmax {
-		l, err := Softmax{Temperature: c.Temperature}.New(len(c.E[0]), 3, rand.New(rand.NewPCG(1, 2)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		kernel := l.Parameters()[0]
-		copy(kernel.Values(), slices.Concat(c.Kernel...))
-		for round := 1; round <= 2; round++ {
-			got, err := l.Compute(&Batch{A: matrix(c.E), Labels: c.Labels}, true)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if math.Abs(got.Value-c.Loss) > 2e-6*max(1, c.Loss) {
-				t.Errorf("temperature %v: loss is %v, want %v", c.Temperature, got.Value, c.Loss)
-			}
-			near(t, "de", got.DA.Float32s(), c.DE)
-			// Gradients of parameters add up until they are cleared.
-			mean := slices.Clone(kernel.Grads())
-			for i := range mean {
-				mean[i] /= float32(round)
-			}
-			near(t, "dkernel", mean, c.DKernel)
-		}
-	}
-}
 
 func TestSoftmaxFirstKernel(t *testing.T) {
 	l, err := Softmax{}.New(100, 50, rand.New(rand.NewPCG(1, 2)))
@@ -166,94 +62,313 @@ func TestZeroRowsAndOnePair(t *testing.T) {
 	}
 }
 
-func TestNaNShowsInLoss(t *testing.T) {
-	nan := float32(math.NaN())
-	m, _ := MultipleNegativesRanking{Symmetric: true}.New(2, 0, nil)
-	s, _ := Softmax{}.New(2, 2, rand.New(rand.NewPCG(0, 0)))
-	x := matrix([][]float32{{nan, 1}, {0, 1}})
-	for _, l := range []Loss{m, s} {
-		b := &Batch{A: x, B: matrix([][]float32{{1, 1}, {0, 1}})}
-		if l == s {
-			b = &Batch{A: x, Labels: []int32{0, 1}}
+// each calls fn for a loss of every type, and of every way to compute it that
+// differs much, with a batch that it takes: of 8 samples of 4 values.
+func each(t *testing.T, fn func(t *testing.T, c Config, b *Batch)) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	draw := func() *tensor.Dense {
+		x := make([]float32, 32)
+		for i := range x {
+			x[i] = float32(rng.NormFloat64())
 		}
-		if got, err := l.Compute(b, true); err != nil || !math.IsNaN(got.Value) {
-			t.Errorf("%T: got %v, %v, want NaN", l, got.Value, err)
+		return tensor.New(tensor.WithShape(8, 4), tensor.WithBacking(x))
+	}
+	xbm := &XBM{Size: 11}
+	for _, c := range []Config{
+		MultipleNegativesRanking{Symmetric: true, XBM: xbm},
+		MultipleNegativesRanking{Distance: Euclidean, Variant: VariantQuaterion},
+		InfoNCE{XBM: xbm},
+		InfoNCE{Distance: Manhattan},
+		InfoNCE{Distance: DotProduct},
+		Contrastive{},
+		Contrastive{Distance: Euclidean},
+		Contrastive{Distance: Manhattan, Variant: VariantQuaterion},
+		CoSENT{},
+		CoSENT{Distance: Manhattan},
+		Triplet{XBM: xbm},
+		Triplet{Mining: MiningAll, Distance: Euclidean, XBM: xbm},
+		Triplet{Mining: MiningAll, Soft: true},
+		Triplet{Mining: MiningSemiHard},
+		Triplet{Variant: VariantQuaterion, XBM: xbm},
+		Triplet{Mining: MiningSemiHard, Variant: VariantQuaterion, Distance: Manhattan},
+		OnlineContrastive{XBM: xbm},
+		OnlineContrastive{Mining: MiningAll},
+		OnlineContrastive{Variant: VariantQuaterion},
+		Circle{XBM: xbm},
+		Circle{Variant: VariantQuaterion},
+		FastAP{},
+		Softmax{},
+		ArcFace{},
+		CosFace{},
+		CosFace{Variant: VariantQuaterion},
+		Center{},
+		Center{Variant: VariantQuaterion},
+		Sum{Losses: []Weighted{{Loss: Triplet{XBM: xbm}}, {Weight: 0.3, Loss: Softmax{}}, {Loss: OnlineContrastive{XBM: xbm}}}},
+		Matryoshka{Dims: []int{4, 2}, Loss: InfoNCE{XBM: xbm}},
+	} {
+		b := &Batch{A: draw(), Labels: []int32{0, 1, 2, 0, 1, 0, 2, 2}, AIDs: []int64{1, 2, 3, 4, 5, 1, 6, 7}}
+		if c.Kind() == Pairs {
+			b.B, b.BIDs, b.Labels = draw(), []int64{11, 12, 13, 2, 14, 15, 16, 11}, nil
+			b.Subgroups = []int32{1, 2, 1, 2, 3, 3, 1, 1}
 		}
+		t.Run(fmt.Sprintf("%s %v", c.Type(), c.Params()), func(t *testing.T) { fn(t, c, b) })
 	}
 }
 
+func made(t *testing.T, c Config) Loss {
+	t.Helper()
+	l, err := c.New(4, 3, rand.New(rand.NewPCG(0, 0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestNaNShowsInLoss: a NaN or an infinity in any row is in the value, also
+// where a loss chooses among distances.
+func TestNaNShowsInLoss(t *testing.T) {
+	each(t, func(t *testing.T, c Config, b *Batch) {
+		for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1))} {
+			for _, x := range []*tensor.Dense{b.A, b.B} {
+				for _, at := range []int{0, 13, 31} {
+					if x == nil {
+						continue
+					}
+					old := x.Float32s()[at]
+					x.Float32s()[at] = bad
+					l := made(t, c)
+					for _, grad := range []bool{false, true, true} { // the last with a memory
+						got, err := l.Compute(b, grad)
+						if err != nil || !math.IsNaN(got.Value) && !math.IsInf(got.Value, 0) {
+							t.Errorf("%v at %d: got %v, %v", bad, at, got.Value, err)
+						}
+					}
+					x.Float32s()[at] = old
+				}
+			}
+		}
+	})
+}
+
+// TestState: a loss that takes over the state and the parameters of another
+// goes on with its bits, as does one whose memory wrapped around; states that
+// are not its own change nothing.
+func TestState(t *testing.T) {
+	each(t, func(t *testing.T, c Config, b *Batch) {
+		l := made(t, c)
+		s, ok := l.(Stateful)
+		if !ok {
+			t.Skip("no state")
+		}
+		step := func(l Loss) string {
+			r, err := l.Compute(b, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := fmt.Sprint(r.Value, r.DA)
+			if r.DB != nil {
+				out += fmt.Sprint(r.DB)
+			}
+			for i, v := range b.A.Float32s() { // the next batch is another
+				b.A.Float32s()[i] = v*0.9 + float32(i%5)*0.01
+			}
+			return out
+		}
+		for steps := range 4 {
+			kept := slices.Clone(b.A.Float32s())
+			copied := []State{}
+			names := map[string]bool{}
+			for _, a := range s.State() {
+				if names[a.Name] || a.Floats != nil && a.Ints != nil {
+					t.Fatalf("array %q is there twice or of two kinds", a.Name)
+				}
+				names[a.Name] = true
+				copied = append(copied, State{a.Name, slices.Clone(a.Floats), slices.Clone(a.Ints)})
+			}
+			other := made(t, c)
+			for i, p := range other.Parameters() {
+				copy(p.Values(), l.Parameters()[i].Values())
+			}
+			step(other) // whatever was there goes
+			copy(b.A.Float32s(), kept)
+			if err := other.(Stateful).SetState(copied); err != nil {
+				t.Fatal(err)
+			}
+			for i := range copied { // a copy was taken
+				clear(copied[i].Floats)
+				clear(copied[i].Ints)
+			}
+			for range 2 {
+				want := step(other)
+				copy(b.A.Float32s(), kept)
+				if got := step(l); got != want {
+					t.Fatalf("after %d steps: %s, want %s", steps, got, want)
+				}
+				kept = slices.Clone(b.A.Float32s())
+			}
+		}
+		before := fmt.Sprint(s.State())
+		for i := range s.State() {
+			bad := slices.Clone(s.State())
+			bad[i].Name += "x"
+			if s.SetState(bad) == nil {
+				t.Error("an array of another name is taken")
+			}
+			bad = slices.Clone(s.State())
+			bad[i].Floats, bad[i].Ints = append(slices.Clone(bad[i].Floats), 1), append(slices.Clone(bad[i].Ints), 1<<40)
+			if s.SetState(bad) == nil {
+				t.Errorf("%s of another length is taken", bad[i].Name)
+			}
+			if s.SetState(s.State()[i+1:]) == nil {
+				t.Error("a state that lacks an array is taken")
+			}
+		}
+		if got := fmt.Sprint(s.State()); got != before {
+			t.Error("a refused state left something")
+		}
+	})
+}
+
+// TestMemoryStays: steps of a size seen before allocate a little that does not
+// grow with the batch.
+func TestMemoryStays(t *testing.T) {
+	each(t, func(t *testing.T, c Config, b *Batch) {
+		l := made(t, c)
+		for range 4 {
+			if _, err := l.Compute(b, true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n := testing.AllocsPerRun(20, func() { l.Compute(b, true) })
+		t.Logf("%v allocations", n)
+		if n > 60 {
+			t.Errorf("%v allocations a step", n)
+		}
+	})
+}
+
 func TestBatchesThatDoNotFit(t *testing.T) {
-	m, err := MultipleNegativesRanking{}.New(2, 0, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := Softmax{}.New(2, 3, rand.New(rand.NewPCG(0, 0)))
-	if err != nil {
-		t.Fatal(err)
-	}
 	x, y := matrix([][]float32{{1, 2}, {3, 4}}), matrix([][]float32{{1, 2, 3}, {3, 4, 5}})
+	pairs := []Config{MultipleNegativesRanking{}, InfoNCE{}, Contrastive{}, CoSENT{}, Matryoshka{}, Sum{Losses: []Weighted{{Loss: InfoNCE{}}}}}
+	groups := []Config{
+		Softmax{},
+		ArcFace{},
+		CosFace{},
+		Center{},
+		Triplet{},
+		OnlineContrastive{},
+		Circle{},
+		FastAP{},
+		Matryoshka{Loss: Softmax{}},
+		Sum{Losses: []Weighted{{Loss: Triplet{}}}},
+	}
+	classes := []Config{Softmax{}, ArcFace{}, CosFace{}, Center{}}
 	for name, c := range map[string]struct {
-		loss Loss
-		b    Batch
-		want string
+		losses []Config
+		b      Batch
+		want   string
 	}{
-		"no second side": {m, Batch{A: x}, "second side: a matrix is missing"},
-		"dimension":      {m, Batch{A: x, B: y}, "3 columns where 2"},
-		"rows":           {m, Batch{A: x, B: matrix([][]float32{{1, 2}})}, "2 first and 1 second"},
-		"score":          {m, Batch{A: x, B: x, Scores: []float32{1, 0.5}}, "row 1 of the batch has score 0.5"},
-		"ids":            {m, Batch{A: x, B: x, AIDs: []int64{1}}, "1 ids of the first side"},
-		"no labels":      {s, Batch{A: x}, "no labels"},
-		"labels":         {s, Batch{A: x, Labels: []int32{1}}, "1 labels"},
-		"class":          {s, Batch{A: x, Labels: []int32{1, 3}}, "class 3 of 3"},
-		"negative class": {s, Batch{A: x, Labels: []int32{-1, 2}}, "class -1 of 3"},
+		"no second side": {pairs[:4], Batch{A: x}, "second side: a matrix is missing"},
+		"dimension":      {pairs, Batch{A: x, B: y}, "3 columns where 2"},
+		"rows":           {pairs, Batch{A: x, B: matrix([][]float32{{1, 2}})}, "2 first and 1 second"},
+		"ids":            {pairs, Batch{A: x, B: x, AIDs: []int64{1}}, "1 ids of the first side"},
+		"score":          {pairs[:1], Batch{A: x, B: x, Scores: []float32{1, 0.5}}, "row 1 of the batch has score 0.5"},
+		"half a score":   {pairs[1:2], Batch{A: x, B: x, Scores: []float32{1, 0.5}}, "row 1 of the batch has score 0.5"},
+		"large score":    {pairs[2:3], Batch{A: x, B: x, Scores: []float32{1, 1.5}}, "row 1 of the batch has score 1.5"},
+		"NaN":            {pairs[:4], Batch{A: x, B: x, Scores: []float32{1, float32(math.NaN())}}, "row 1 of the batch has score NaN"},
+		"no labels":      {groups, Batch{A: x}, "no labels"},
+		"group's width":  {groups, Batch{A: y, Labels: []int32{1, 2}}, "3 columns where 2"},
+		"labels":         {groups, Batch{A: x, Labels: []int32{1}}, "1 labels"},
+		"class":          {classes, Batch{A: x, Labels: []int32{1, 3}}, "class 3 of 3"},
+		"negative class": {classes, Batch{A: x, Labels: []int32{-1, 2}}, "class -1 of 3"},
 	} {
-		if _, err := c.loss.Compute(&c.b, true); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		for _, cfg := range c.losses {
+			l, err := cfg.New(2, 3, rand.New(rand.NewPCG(0, 0)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := l.Compute(&c.b, true); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s, %s: got %v, want %q", name, cfg.Type(), err, c.want)
+			}
+		}
+	}
+	m, err := InfoNCE{XBM: &XBM{}}.New(2, 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, false} {
+		b := &Batch{A: x, B: x}
+		if i == 0 {
+			b.AIDs = []int64{1, 2}
+		}
+		if _, err := m.Compute(b, true); (err == nil) != want {
+			t.Errorf("batch %d with ids once and without once: %v", i, err)
 		}
 	}
 }
 
 func TestOptionsOutOfRange(t *testing.T) {
+	nan, inf := math.NaN(), math.Inf(1)
 	for _, c := range []Config{
 		MultipleNegativesRanking{Scale: -1},
-		MultipleNegativesRanking{Scale: math.NaN()},
-		MultipleNegativesRanking{Scale: math.Inf(1)},
+		MultipleNegativesRanking{Scale: nan},
+		MultipleNegativesRanking{Scale: inf},
 		MultipleNegativesRanking{Variant: "other"},
+		MultipleNegativesRanking{Distance: "l3"},
+		MultipleNegativesRanking{Variant: VariantQuaterion, XBM: &XBM{}},
+		InfoNCE{Temperature: -1},
+		InfoNCE{XBM: &XBM{Size: -1}},
+		InfoNCE{XBM: &XBM{Start: -1}},
+		InfoNCE{XBM: &XBM{Weight: nan}},
+		CoSENT{Scale: -2},
+		CoSENT{Distance: "x"},
+		Contrastive{Margin: -1},
+		Contrastive{Distance: DotProduct},
+		Contrastive{Variant: "x"},
+		OnlineContrastive{Distance: DotProduct},
+		OnlineContrastive{Mining: MiningSemiHard},
+		OnlineContrastive{Variant: VariantQuaterion, XBM: &XBM{}},
+		Triplet{Margin: inf},
+		Triplet{Mining: "easy"},
+		Triplet{XBM: &XBM{Weight: -1}},
+		Triplet{Variant: "x"},
+		Circle{Margin: -1},
+		Circle{Scale: nan},
+		Circle{Variant: VariantQuaterion, XBM: &XBM{}},
+		FastAP{Bins: -1},
+		FastAP{Bins: 1 << 30},
 		Softmax{Temperature: -0.1},
-		Softmax{Temperature: math.NaN()},
+		Softmax{Temperature: nan},
+		ArcFace{Margin: 4},
+		ArcFace{Scale: -1},
+		CosFace{Margin: 3},
+		CosFace{Variant: "x"},
+		Center{Lambda: -1},
+		Center{Variant: "x"},
+		Sum{},
+		Sum{Losses: []Weighted{{}}},
+		Sum{Losses: []Weighted{{Weight: -1, Loss: Softmax{}}}},
+		Sum{Losses: []Weighted{{Loss: Softmax{}}, {Loss: InfoNCE{}}}},
+		Sum{Losses: []Weighted{{Loss: FastAP{Bins: -2}}}},
+		Matryoshka{Dims: []int{5}},
+		Matryoshka{Dims: []int{0}},
+		Matryoshka{Dims: []int{2, 2}},
+		Matryoshka{Dims: []int{2}, Weights: []float64{1, 1}},
+		Matryoshka{Dims: []int{2}, Weights: []float64{0}},
+		Matryoshka{Loss: Sum{}},
 	} {
 		if _, err := c.New(4, 4, rand.New(rand.NewPCG(0, 0))); err == nil {
 			t.Errorf("%#v: no error", c)
 		}
 	}
-	if _, err := (Softmax{}).New(4, 0, nil); err == nil {
-		t.Error("no classes: no error")
-	}
-}
-
-func TestParse(t *testing.T) {
-	for _, c := range configs() {
-		params, err := json.Marshal(c.Params())
-		if err != nil {
-			t.Fatal(err)
-		}
-		full, err := Parse(c.Type(), params)
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, _ := json.Marshal(full.Params())
-		zero, err := Parse(c.Type(), nil)
-		if err != nil || zero != c || string(again) != string(params) {
-			t.Errorf("%s: %s came back as %s; no params as %v, %v", c.Type(), params, again, zero, err)
-		}
-		if _, err := Parse(c.Type(), json.RawMessage(`{"unknown":1}`)); err == nil {
-			t.Errorf("%s takes an unknown option", c.Type())
+	for _, c := range []Config{Softmax{}, ArcFace{}, CosFace{}, Center{}} {
+		if _, err := c.New(4, 0, nil); err == nil {
+			t.Errorf("%s without classes: no error", c.Type())
 		}
 	}
-	if _, err := Parse("triplet", nil); !errors.Is(err, ErrType) {
-		t.Errorf("unknown type: %v", err)
-	}
-	if got := Types(Pairs); !slices.Equal(got, []string{"multiple_negatives_ranking"}) {
-		t.Errorf("losses of pairs are %v", got)
-	}
+	each(t, func(t *testing.T, c Config, _ *Batch) {
+		if _, err := c.New(0, 4, rand.New(rand.NewPCG(0, 0))); err == nil {
+			t.Error("embeddings without values: no error")
+		}
+	})
 }

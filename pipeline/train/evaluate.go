@@ -70,10 +70,11 @@ type collector struct {
 	a, b    []int32 // objects of the positive pairs
 	labels  []int32 // of groups
 
-	fresh  int       // objects of the batch that were not there before
-	stage  nn.Mat    // their embeddings
-	staged nn.Buffer // stage's memory
-	result nn.Buffer
+	fresh   int       // objects of the batch that were not there before
+	stage   nn.Mat    // their embeddings
+	choices []string  // theirs, nil where there are none
+	staged  nn.Buffer // stage's memory
+	result  nn.Buffer
 }
 
 func (c *collector) add(b *Batch) error {
@@ -89,7 +90,7 @@ func (c *collector) add(b *Batch) error {
 		c.labels = append(c.labels, b.Labels...)
 		c.stage = c.staged.Mat(x.Rows, x.Cols)
 		for i := range x.Rows {
-			c.number(x.Row(i), nil, i)
+			c.choose(c.number(x.Row(i), nil, i), b.AChoices, i)
 		}
 		return c.flush()
 	}
@@ -108,7 +109,10 @@ func (c *collector) add(b *Batch) error {
 	}
 	c.stage = c.staged.Mat(2*x.Rows, x.Cols)
 	for i := range x.Rows {
-		k, l := c.number(x.Row(i), b.AIDs, i), c.number(y.Row(i), b.BIDs, i)
+		k := c.number(x.Row(i), b.AIDs, i)
+		c.choose(k, b.AChoices, i)
+		l := c.number(y.Row(i), b.BIDs, i)
+		c.choose(l, b.BChoices, i)
 		if b.Scores == nil || b.Scores[i] > 0 {
 			c.a, c.b = append(c.a, k), append(c.b, l)
 		}
@@ -131,6 +135,14 @@ func (c *collector) number(embedding []float32, ids []int64, i int) int32 {
 	return n
 }
 
+// choose notes what object k chose of a switch encoder, if it is a new one.
+// Equal objects chose equally: the choice is in their ids.
+func (c *collector) choose(k int32, choices []string, i int) {
+	if choices != nil && int(k) == c.objects+len(c.choices) {
+		c.choices = append(c.choices, choices[i])
+	}
+}
+
 // flush passes the staged objects through the head.
 func (c *collector) flush() error {
 	if c.fresh == 0 {
@@ -138,9 +150,10 @@ func (c *collector) flush() error {
 	}
 	c.staged.Mat(c.fresh, c.stage.Cols)
 	y := c.result.Mat(c.fresh, c.head.Out())
-	if err := c.head.Apply(c.result.Dense(), c.staged.Dense()); err != nil {
+	if err := head.Apply(c.head, c.result.Dense(), c.staged.Dense(), c.choices); err != nil {
 		return fmt.Errorf("head: %w", err)
 	}
+	c.choices = c.choices[:0]
 	c.out = append(c.out, y.Data...)
 	c.objects += c.fresh
 	return nil
@@ -152,12 +165,12 @@ func (c *collector) flush() error {
 func MeanLoss(ctx context.Context, data Data, f head.Frozen, l loss.Loss) (float64, error) {
 	var a, b nn.Buffer
 	var sum, rows float64
-	embed := func(dst *nn.Buffer, x *tensor.Dense) (*tensor.Dense, error) {
+	embed := func(dst *nn.Buffer, x *tensor.Dense, choices []string) (*tensor.Dense, error) {
 		if x == nil {
 			return nil, nil
 		}
 		dst.Mat(x.Shape()[0], f.Out())
-		if err := f.Apply(dst.Dense(), x); err != nil {
+		if err := head.Apply(f, dst.Dense(), x, choices); err != nil {
 			return nil, fmt.Errorf("head: %w", err)
 		}
 		return dst.Dense(), nil
@@ -171,8 +184,8 @@ func MeanLoss(ctx context.Context, data Data, f head.Frozen, l loss.Loss) (float
 		}
 		embedded := *batch
 		var res loss.Result
-		if embedded.A, err = embed(&a, batch.A); err == nil {
-			embedded.B, err = embed(&b, batch.B)
+		if embedded.A, err = embed(&a, batch.A, batch.AChoices); err == nil {
+			embedded.B, err = embed(&b, batch.B, batch.BChoices)
 		}
 		if err == nil {
 			res, err = l.Compute(&embedded, false)

@@ -381,11 +381,11 @@ func (f *fit) gradients(b *Batch) (float64, error) {
 	nn.ZeroGrads(f.params)
 	var err error
 	f.embedded = *b
-	if f.embedded.A, err = f.forward(f.passA, f.encodersA, b.A, b.ATexts); err != nil {
+	if f.embedded.A, err = f.forward(f.passA, f.encodersA, b.A, b.ATexts, b.AChoices); err != nil {
 		return 0, err
 	}
 	if b.B != nil {
-		if f.embedded.B, err = f.forward(f.passB, f.encodersB, b.B, b.BTexts); err != nil {
+		if f.embedded.B, err = f.forward(f.passB, f.encodersB, b.B, b.BTexts, b.BChoices); err != nil {
 			return 0, err
 		}
 	}
@@ -405,14 +405,14 @@ func (f *fit) gradients(b *Batch) (float64, error) {
 }
 
 // forward passes one side through the encoders that are trained and the head.
-func (f *fit) forward(p head.Pass, e *encodersPass, x *tensor.Dense, texts [][]string) (*tensor.Dense, error) {
+func (f *fit) forward(p head.Pass, e *encodersPass, x *tensor.Dense, texts [][]string, choices []string) (*tensor.Dense, error) {
 	if e != nil {
 		var err error
 		if x, err = e.forward(x, texts); err != nil {
 			return nil, err
 		}
 	}
-	y, err := p.Forward(x)
+	y, err := head.Forward(p, x, choices)
 	if err != nil {
 		return nil, fmt.Errorf("head: %w", err)
 	}

@@ -147,11 +147,11 @@ func TestDefaultsAreZero(t *testing.T) {
 func TestKindMismatch(t *testing.T) {
 	_, err := train.Fit(t.Context(), toyPairs(4, 2, 2), head.SkipConnection{}, loss.Softmax{}, train.Options{})
 	var kind *train.KindError
-	if !errors.As(err, &kind) || err.Error() != "loss softmax takes groups and the data are pairs: use multiple_negatives_ranking" {
+	if !errors.As(err, &kind) || err.Error() != "loss softmax takes groups and the data are pairs: use "+strings.Join(loss.Types(loss.Pairs), " or ") {
 		t.Errorf("pairs: got %v", err)
 	}
 	_, err = train.Fit(t.Context(), toyGroups(4, 2, 2, 2), head.SkipConnection{}, loss.MultipleNegativesRanking{}, train.Options{})
-	if err == nil || !strings.HasSuffix(err.Error(), "takes pairs and the data are groups: use softmax") {
+	if err == nil || !strings.HasSuffix(err.Error(), "takes pairs and the data are groups: use "+strings.Join(loss.Types(loss.Groups), " or ")) {
 		t.Errorf("groups: got %v", err)
 	}
 }

@@ -22,6 +22,9 @@ type Options struct {
 	// shuffled one for each epoch. It is for the owner of the data, too.
 	// Default: false (shuffled).
 	Sequential bool
+	// DropLast leaves out a last batch of an epoch that is smaller than the
+	// others. It is for the owner of the data, too. Default: false.
+	DropLast bool
 	// Seed decides the first weights and dropout. Default: 0.
 	Seed uint64
 	// Optimizer changes the weights. Default: Adam{}.

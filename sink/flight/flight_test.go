@@ -243,7 +243,7 @@ func TestDoGet(t *testing.T) {
 			t.Errorf("%s: the schema is %v", tc.ticket, schema)
 		}
 		info, err := c.GetFlightInfo(t.Context(), &arrowflight.FlightDescriptor{Type: arrowflight.DescriptorCMD, Cmd: []byte(tc.ticket)})
-		if err != nil || info.TotalRecords != rows || string(info.AppMetadata) != fmt.Sprintf(`{"batches":%d}`, r.Batches()) || len(info.Endpoint) != 1 {
+		if err != nil || info.TotalRecords != rows || string(info.AppMetadata) != fmt.Sprintf(`{"batches":%d}`, r.Batches(tc.epoch)) || len(info.Endpoint) != 1 {
 			t.Errorf("%s: %v, want %d rows (%v)", tc.ticket, info, rows, err)
 			continue
 		}

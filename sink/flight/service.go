@@ -142,10 +142,10 @@ func (s *service) info(d *arrowflight.FlightDescriptor, ticket []byte) (*arrowfl
 		Schema:           arrowflight.SerializeSchema(table.Schema(), s.opts.Allocator),
 		FlightDescriptor: d,
 		Endpoint:         []*arrowflight.FlightEndpoint{{Ticket: &arrowflight.Ticket{Ticket: t.marshal()}}},
-		TotalRecords:     t.rows(table.Rows(), replay.Batches()),
+		TotalRecords:     t.rows(table.Rows(), replay.Batches(t.Epoch)),
 		TotalBytes:       -1, // not known before texts are gathered
 		Ordered:          true,
-		AppMetadata:      fmt.Appendf(nil, `{"batches":%d}`, replay.Batches()),
+		AppMetadata:      fmt.Appendf(nil, `{"batches":%d}`, replay.Batches(t.Epoch)),
 	}, nil
 }
 

@@ -82,8 +82,8 @@ func (t Ticket) replay(of source.Table) (*source.Replayer, error) {
 	r, err := source.Replay(of, source.ReplayOptions{
 		BatchSize: t.BatchSize, Sequential: !t.Shuffle, Seed: t.Seed, DropLast: t.DropLast, Rank: t.Rank, World: t.WorldSize,
 	})
-	if err == nil && t.FirstBatch > r.Batches() {
-		err = fmt.Errorf("first_batch is %d of %d batches", t.FirstBatch, r.Batches())
+	if err == nil && t.FirstBatch > r.Batches(t.Epoch) {
+		err = fmt.Errorf("first_batch is %d of %d batches", t.FirstBatch, r.Batches(t.Epoch))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errTicket, err)

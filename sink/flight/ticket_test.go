@@ -26,18 +26,18 @@ func TestTicketRows(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						for tk.FirstBatch = range r.Batches() + 1 {
+						for tk.FirstBatch = range r.Batches(0) + 1 {
 							want := int64(0)
-							for b := tk.FirstBatch + int64(rank); b < r.Batches(); b += int64(world) {
+							for b := tk.FirstBatch + int64(rank); b < r.Batches(0); b += int64(world) {
 								want += min(int64(size), total-b*int64(size))
 							}
-							if got := tk.rows(total, r.Batches()); got != want {
+							if got := tk.rows(total, r.Batches(0)); got != want {
 								t.Errorf("%+v of %d rows: %d, want %d", tk, total, got, want)
 							}
 						}
-						tk.FirstBatch = r.Batches() + 1
+						tk.FirstBatch = r.Batches(0) + 1
 						if _, err := tk.replay(counted{rows: total}); err == nil {
-							t.Errorf("%+v of %d batches is accepted", tk, r.Batches())
+							t.Errorf("%+v of %d batches is accepted", tk, r.Batches(0))
 						}
 					}
 				}
@@ -64,7 +64,7 @@ func FuzzTicket(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if n := tk.rows(total, r.Batches()); n < 0 || n > total {
+		if n := tk.rows(total, r.Batches(0)); n < 0 || n > total {
 			t.Fatalf("%s gives %d rows of %d", tk.marshal(), n, total)
 		}
 	})

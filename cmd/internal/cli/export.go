@@ -23,6 +23,7 @@ type exportFlags struct {
 	epoch  export.Epoch
 
 	to, distance, cursors string
+	head, base            string
 	export.Options
 }
 
@@ -33,7 +34,7 @@ func (a *app) exportCommand() *cobra.Command {
 	var flags exportFlags
 	cmd := &cobra.Command{
 		Use:   "export DIR-or-CONFIG",
-		Short: "Write embeddings for other programs",
+		Short: "Write embeddings, or a trained head, for other programs",
 		Long: help(`
 Writes the rows of a split with the embeddings of their objects, or with
 --encoder and without --split an encoder's distinct objects. Embeddings are
@@ -55,6 +56,16 @@ payload. The collection is made, or must have vectors of that size and distance.
 An upload that was cut goes on where it stopped, and one that is repeated changes
 nothing. QDRANT_API_KEY is the server's key.
 
+--head writes the trained head of an output folder OUT instead:
+  onnx                   the head alone, from encoder_embedding to embedding
+  joined-onnx            behind the graph of its encoder of the engine onnx, with
+                         pooling and scaling; texts are tokenized as for it
+  sentence-transformers  a directory for SentenceTransformer: the encoder's, with
+                         the head as Dense (and LayerNorm) modules behind it. The
+                         encoder's directory must still be the one of the training;
+                         for one of another engine than bert --base names it.
+Texts go in as the encoder reads them: a template of the config is not in it.
+
 The result takes its name when it is whole. --force replaces what is there, but
 never a folder that no export has made. Only a jsonl or arrow that goes to the
 standard output, with --output -, can be left cut.`,
@@ -63,9 +74,16 @@ standard output, with --output -, can be left cut.`,
 			"  pipeline export config.yaml --format hf --output dataset\n" +
 			"  pipeline export cache_dir --encoder minilm --format npy --output minilm.npy\n" +
 			"  pipeline export cache_dir --split train --format arrow --shuffle --seed 42 --epoch 3 --batch-rows 1024 --output - | python train.py\n" +
-			"  pipeline export cache_dir --split train --encoder minilm --to qdrant://127.0.0.1:6333/articles",
-		Args: oneArg("a cache folder or a config file"),
+			"  pipeline export cache_dir --split train --encoder minilm --to qdrant://127.0.0.1:6333/articles\n" +
+			"  pipeline export out --head sentence-transformers --output model",
+		Args: oneArg("a cache folder, a config file or an output folder"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("head") {
+				if err := checkHeadFlags(cmd, flags); err != nil {
+					return err
+				}
+				return a.exportHead(cmd.Context(), args[0], flags)
+			}
 			if flags.to != "" {
 				for _, name := range append([]string{"output", "format", "force"}, epochFlags...) {
 					if cmd.Flags().Changed(name) {
@@ -73,6 +91,9 @@ standard output, with --output -, can be left cut.`,
 					}
 				}
 				return a.upload(cmd.Context(), args[0], flags)
+			}
+			if flags.base != "" {
+				return usagef("--base goes with --head %s", headST)
 			}
 			if flags.output == "" {
 				return usagef("--output says where to, a file, for hf a folder, or - for the standard output")
@@ -112,6 +133,8 @@ standard output, with --output -, can be left cut.`,
 	f.StringVar(&flags.to, "to", "", "upload to the collection of a server, `qdrant://HOST:PORT/COLLECTION`, or qdrants:// with TLS")
 	f.StringVar(&flags.distance, "distance", "Cosine", "how a collection that is made compares vectors, a `NAME`: "+strings.Join(qdrant.Distances(), ", "))
 	f.StringVar(&flags.cursors, "cursors", "", "a `FOLDER` for how far uploads have come (default: in the user's cache folder)")
+	f.StringVar(&flags.head, "head", "", "write the trained head of an output folder in a `FORM`: "+strings.Join(headForms, ", "))
+	f.StringVar(&flags.base, "base", "", "the model directory `DIR` below the head, for sentence-transformers (default: the encoder's)")
 	f.BoolVar(&flags.force, "force", false, "replace what is there")
 	return cmd
 }

@@ -19,7 +19,9 @@ func (a *app) repairCommand() *cobra.Command {
 		Short: "Make a damaged cache whole again",
 		Long: help(`
 Reads every file that counts in a cache, and repairs what is damaged: the objects
-of damaged shards, and no others, are encoded again; damaged rows are written
+whose embeddings lie in damaged blocks of 64 KiB, and no others, are encoded
+again, with an encoder whose embeddings depend on the batch all of their object
+batches, and of a compressed shard whole record batches; damaged rows are written
 again where the dataset still has them. A damaged manifest is restored from its
 copy, or the generation before it is made the newest. With a folder in place of a
 config, only what needs no encoder is repaired. What stays damaged is listed, and
@@ -94,8 +96,12 @@ func (a *app) printRepair(r *pipeline.RepairReport, opts pipeline.RepairOptions)
 			fmt.Fprintf(a.stdout, "split %s %s: dropped, %s rows\n", s.Name, short(s.Fingerprint), count(s.Rows))
 		}
 		n := int64(len(r.Damaged))
-		_, err := fmt.Fprintf(a.stdout, "%s: %s %s damaged, %s repaired, %s %s encoded again\n", r.Dir, count(n), plural(n, "file was", "files were"),
-			count(int64(len(r.Repaired))), count(r.Encoded), plural(r.Encoded, "object", "objects"))
+		kept := ""
+		if r.Kept > 0 {
+			kept = fmt.Sprintf(", %s of the same shards kept", count(r.Kept))
+		}
+		_, err := fmt.Fprintf(a.stdout, "%s: %s %s damaged, %s repaired, %s %s encoded again%s\n", r.Dir, count(n), plural(n, "file was", "files were"),
+			count(int64(len(r.Repaired))), count(r.Encoded), plural(r.Encoded, "object", "objects"), kept)
 		if err != nil {
 			return err
 		}

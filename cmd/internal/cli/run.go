@@ -114,8 +114,12 @@ func quarantined(r *pipeline.FillReport) error {
 func resultRows(r *pipeline.Result) [][]string {
 	rows := append(fillRows(r.Fill), cacheRow(r.Cache))
 	if t := r.Train; t != nil {
-		rows = append(rows, []string{"train", fmt.Sprintf("%s: %s rows, %d %s, %s an epoch (the first %s), %s samples/s, loss %.4g -> %.4g",
-			t.Split, count(t.Rows), t.Epochs, plural(int64(t.Epochs), "epoch", "epochs"), span(t.MedianEpochSeconds), span(t.FirstEpochSeconds),
+		of := count(t.Rows) + " rows"
+		if t.Sampler != nil {
+			of += fmt.Sprintf(" (%v)", t.Sampler["type"])
+		}
+		rows = append(rows, []string{"train", fmt.Sprintf("%s: %s, %d %s, %s an epoch (the first %s), %s samples/s, loss %.4g -> %.4g",
+			t.Split, of, t.Epochs, plural(int64(t.Epochs), "epoch", "epochs"), span(t.MedianEpochSeconds), span(t.FirstEpochSeconds),
 			count(int64(t.SamplesPerSecond)), t.FirstLoss, t.FinalLoss)})
 		rows = append(rows, trainNotes(t)...)
 	}

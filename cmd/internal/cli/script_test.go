@@ -32,8 +32,9 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, ".user-cache"))
-			columns, err := filepath.Abs(filepath.Join("..", "..", "..", "source", "testdata", "columns"))
-			env.Setenv("COLUMNS", columns) // a table as files of columns
+			root, err := filepath.Abs(filepath.Join("..", "..", ".."))
+			env.Setenv("COLUMNS", filepath.Join(root, "source", "testdata", "columns"))   // a table as files of columns
+			env.Setenv("BERT", filepath.Join(root, "encode", "bert", "testdata", "bert")) // a tiny model
 			env.Values[hubKey{}] = &scriptedHub{}
 			env.Values[qdrantServer{}] = qdranttest.New(t)
 			return err

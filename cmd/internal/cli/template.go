@@ -71,6 +71,7 @@ func configText(data string, d *dataset, cols []column, s sample) string {
 	p("  batch_size: 32        # objects encoded at once")
 	p("  num_workers: 0        # 0: one a core")
 	p("  # dtype: float16      # what is stored: float32 (default), float16 or int8, for half or a quarter of the size")
+	p("  # access: copy        # reads the cache into memory to replay it; mapped (default) leaves it on the disk")
 	p("  save_dir: cache_dir   # leave out to keep the embeddings in memory only")
 	p("")
 	p("head: {type: skip_connection}")

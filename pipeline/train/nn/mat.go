@@ -2,6 +2,7 @@ package nn
 
 import (
 	"fmt"
+	"unsafe"
 
 	"gorgonia.org/tensor"
 )
@@ -88,6 +89,21 @@ func (b *Buffer) Dense() *tensor.Dense {
 // Wrap returns a tensor over m's memory, with [Engine] for its operations.
 func Wrap(m Mat) *tensor.Dense {
 	return tensor.New(tensor.WithShape(m.Rows, m.Cols), tensor.WithBacking(m.Data), withEngine)
+}
+
+// Rewrap is [Wrap] that uses t again, a tensor that Wrap gave and nobody needs
+// any more. One of another shape, transposed or masked, and nil, are left
+// alone.
+func Rewrap(t *tensor.Dense, m Mat) *tensor.Dense {
+	if t == nil || t.IsMasked() || t.Dtype() != tensor.Float32 {
+		return Wrap(m)
+	}
+	shape, strides := t.Shape(), t.Strides()
+	if len(shape) != 2 || len(strides) != 2 || shape[0] != m.Rows || shape[1] != m.Cols || strides[0] != m.Cols || strides[1] != 1 {
+		return Wrap(m)
+	}
+	t.Raw = unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(m.Data))), 4*len(m.Data))
+	return t
 }
 
 // Transpose writes the transpose of src to dst.

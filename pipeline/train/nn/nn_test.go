@@ -166,3 +166,28 @@ func TestCheckFinite(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestRewrap uses a tensor again only as what it was.
+func TestRewrap(t *testing.T) {
+	a := Mat{Rows: 2, Cols: 2, Data: []float32{1, 2, 3, 4}}
+	b := Mat{Rows: 2, Cols: 2, Data: []float32{5, 6, 7, 8}}
+	x := Wrap(a)
+	y := Rewrap(x, b)
+	if y != x || !slices.Equal(y.Data().([]float32), b.Data) || &y.Float32s()[3] != &b.Data[3] {
+		t.Errorf("%v over other memory than %v", y, b.Data)
+	}
+	if err := y.T(); err != nil {
+		t.Fatal(err)
+	}
+	for _, z := range []*tensor.Dense{
+		Rewrap(y, a), Rewrap(nil, a), Rewrap(Wrap(Mat{Rows: 4, Cols: 1, Data: b.Data}), a), Rewrap(tensor.New(tensor.WithShape(2, 2), tensor.Of(tensor.Float64)), a),
+	} {
+		if z == y || !slices.Equal(z.Data().([]float32), a.Data) || z.Shape()[0] != 2 || z.Strides()[0] != 2 {
+			t.Errorf("%v, want %v", z, a.Data)
+		}
+	}
+	x = Wrap(a)
+	if allocs := testing.AllocsPerRun(10, func() { x = Rewrap(x, b) }); allocs > 0 {
+		t.Errorf("%v allocations for a tensor used again", allocs)
+	}
+}

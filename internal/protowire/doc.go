@@ -1,0 +1,3 @@
+// Package protowire reads and writes messages in the wire format of Protocol
+// Buffers, field by field and without a schema: enough for ONNX files.
+package protowire
