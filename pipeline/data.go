@@ -367,10 +367,16 @@ func known(b *train.Batch, j *joined) error {
 		}
 		copy(j.buf[:len(m.Data)][n*m.Cols:], m.Row(i)) // forward, so also within itself
 		b.Labels[n], b.AIDs[n], b.Index[n] = l, b.AIDs[i], b.Index[i]
+		if b.AChoices != nil {
+			b.AChoices[n] = b.AChoices[i]
+		}
 		for _, texts := range b.ATexts {
 			texts[n] = texts[i]
 		}
 		n++
+	}
+	if b.AChoices != nil {
+		b.AChoices = b.AChoices[:n]
 	}
 	for k, texts := range b.ATexts {
 		b.ATexts[k] = texts[:n]

@@ -22,8 +22,8 @@ type Variant[Row any] struct {
 	// Set says in what it differs, for the report: values by their places in
 	// the config.
 	Set map[string]string
-	// Config is that of the pipeline but for Head, Loss, Train and Seed; what
-	// else it has does not count.
+	// Config is that of the pipeline but for Head, Loss, Train, Sampler and
+	// Seed; what else it has does not count.
 	Config Config[Row]
 }
 
@@ -83,7 +83,7 @@ func (p *Pipeline[Row]) Sweep(ctx context.Context, metric string, variants ...Va
 		return nil, err
 	}
 	base := p.cfg
-	defer func() { p.cfg = base }()
+	defer func() { p.cfg, p.sampled = base, nil }()
 	configs := make([]Config[Row], len(variants))
 	var errs []error
 	for i, v := range variants {
@@ -91,6 +91,7 @@ func (p *Pipeline[Row]) Sweep(ctx context.Context, metric string, variants ...Va
 		res.Runs = append(res.Runs, SweepRun{Name: name, Set: v.Set})
 		c := base
 		c.Head, c.Loss, c.Train, c.Seed = v.Config.Head, v.Config.Loss, v.Config.Train, v.Config.Seed
+		c.Sampler = v.Config.Sampler
 		if base.Output != "" {
 			c.Output = filepath.Join(base.Output, name)
 		}
@@ -120,7 +121,7 @@ func (p *Pipeline[Row]) Sweep(ctx context.Context, metric string, variants ...Va
 		return nil, err
 	}
 	for i := range configs {
-		p.cfg = configs[i]
+		p.cfg, p.sampled = configs[i], nil // batches are the run's own
 		if err := p.sweepRun(ctx, res, &res.Runs[i]); err != nil {
 			return nil, fmt.Errorf("%s %s: %w", res.Runs[i].Name, setText(res.Runs[i].Set), err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/permafrost-ml/permafrost/pipeline"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
+	"github.com/permafrost-ml/permafrost/pipeline/sampler"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/source"
 )
@@ -90,8 +91,15 @@ func TestTrainingIsLogged(t *testing.T) {
 // TestRunGoesOn: a run that ended in its training goes on from the
 // checkpoint, to the same weights.
 func TestRunGoesOn(t *testing.T) {
+	for _, s := range []sampler.Config{nil, sampler.NoDuplicates{}, sampler.Mixed{Weights: map[string]float64{"train": 2, "val": 1}}} {
+		runGoesOn(t, s)
+	}
+}
+
+func runGoesOn(t *testing.T, s sampler.Config) {
+	t.Helper()
 	cfg := config(t, t.TempDir())
-	cfg.Train.Epochs = 3
+	cfg.Train.Epochs, cfg.Sampler = 3, s
 	want := weights(t, cfg)
 	cfg.Output = filepath.Join(t.TempDir(), "out")
 	cfg.Train.Checkpoints = &train.Checkpoints{EverySteps: 3}
@@ -102,7 +110,7 @@ func TestRunGoesOn(t *testing.T) {
 		}
 		return nil
 	}
-	if _, err := open(t, broken).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "after epoch 1, step 3: boom") {
+	if _, err := open(t, broken).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "after epoch 1, step ") {
 		t.Fatal(err)
 	}
 	// Other data, and other batches of the same, are other trainings.
