@@ -46,49 +46,62 @@ func (p *Pipeline[Row]) newData(ctx context.Context, split string) (*data, error
 	if err != nil {
 		return nil, err
 	}
-	d := &data{rows: r.Rows(), seq: p.cfg.Train.Sequential, batch: p.cfg.Train.BatchSize}
-	s := r.Split()
-	d.split = s.Fingerprint
-	if s.Kind == cachesink.Group {
-		d.kind = loss.Groups
-	} else {
-		d.kind = loss.Pairs
-	}
-	columns := []string{cachesink.ColumnRow}
-	for _, e := range s.Encoders {
-		if p.readsTexts(e.Name) {
-			d.texts = append(d.texts, e.Name)
-			for _, side := range s.Kind.Sides() {
-				columns = append(columns, cachesink.EncoderColumn(e.Name, side, cachesink.RoleInput))
-			}
-			continue
-		}
-		d.names = append(d.names, e.Name)
-		spec, err := p.cfg.Encoders[e.Name].Spec(ctx)
+	var read []dataEncoder
+	for _, name := range p.names {
+		spec, err := p.cfg.Encoders[name].Spec(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("encoder %q: %w", e.Name, err)
+			return nil, fmt.Errorf("encoder %q: %w", name, err)
 		}
-		d.dims = append(d.dims, spec.Dim)
-		d.dim += spec.Dim
-		role := ""
-		if e.Folder == "" {
-			role = cachesink.RoleInput
-		}
-		for _, side := range s.Kind.Sides() {
-			columns = append(columns, cachesink.EncoderColumn(e.Name, side, role))
-		}
+		read = append(read, dataEncoder{name, spec.Dim, p.readsTexts(name)})
 	}
-	if err := d.columns(r.Columns(), s); err != nil {
-		return nil, fmt.Errorf("split %q: %w", split, err)
-	}
-	sel, err := r.Select(columns...)
+	d, sel, err := readData(r, read)
 	if err != nil {
 		return nil, err
 	}
+	d.seq, d.batch = p.cfg.Train.Sequential, p.cfg.Train.BatchSize
 	d.replay = func(ctx context.Context, sequential bool, epoch int, done int64) iter.Seq2[arrow.Record, error] {
 		return p.replay(ctx, sel, sequential, epoch, EpochOptions{Done: done})
 	}
 	return d, nil
+}
+
+// dataEncoder is an encoder of a split, as the trainer reads it: its
+// embeddings, or the texts of one that is trained on them.
+type dataEncoder struct {
+	name  string
+	dim   int
+	texts bool
+}
+
+// readData reads what goes with the embeddings of all of a split's encoders,
+// and returns a reader of the columns that the data's replay needs.
+func readData(r *cachesink.SplitReader, encoders []dataEncoder) (*data, *cachesink.SplitReader, error) {
+	s := r.Split()
+	d := &data{kind: loss.Pairs, rows: r.Rows(), split: s.Fingerprint}
+	if s.Kind == cachesink.Group {
+		d.kind = loss.Groups
+	}
+	columns := []string{cachesink.ColumnRow}
+	for i, e := range encoders {
+		role := ""
+		if s.Encoders[i].Folder == "" {
+			role = cachesink.RoleInput
+		}
+		for _, side := range s.Kind.Sides() {
+			columns = append(columns, cachesink.EncoderColumn(e.name, side, role))
+		}
+		if e.texts {
+			d.texts = append(d.texts, e.name)
+			continue
+		}
+		d.names, d.dims = append(d.names, e.name), append(d.dims, e.dim)
+		d.dim += e.dim
+	}
+	if err := d.columns(r.Columns(), s); err != nil {
+		return nil, nil, fmt.Errorf("split %q: %w", s.Name, err)
+	}
+	sel, err := r.Select(columns...)
+	return d, sel, err
 }
 
 // columns reads what goes with the rows and is not an embedding.

@@ -19,7 +19,7 @@ import (
 
 // fit trains the head. It returns at which step the training went on from a
 // checkpoint, 0 where it began.
-func (p *Pipeline[Row]) fit(ctx context.Context, d, eval *data) (_ *train.Result, resumed int64, err error) {
+func (p *Pipeline[Row]) fit(ctx context.Context, d *data, eval *evaluation) (_ *train.Result, resumed int64, err error) {
 	opts := p.cfg.Train
 	if opts.Dir = p.trainingDir(); opts.Dir != "" {
 		if opts.Identity, err = p.identity(ctx, d, eval); err != nil {
@@ -78,7 +78,7 @@ func (p *Pipeline[Row]) trainingDir() string {
 
 // identity says which embeddings come in which batches, and what measures
 // them.
-func (p *Pipeline[Row]) identity(ctx context.Context, d, eval *data) (string, error) {
+func (p *Pipeline[Row]) identity(ctx context.Context, d *data, eval *evaluation) (string, error) {
 	encoders, err := p.encoders(ctx)
 	if err != nil {
 		return "", err
@@ -90,7 +90,7 @@ func (p *Pipeline[Row]) identity(ctx context.Context, d, eval *data) (string, er
 		Encoders    []string
 	}{Split: d.split, Batch: d.batch, Sequential: d.seq}
 	if eval != nil {
-		id.Eval = eval.split
+		id.Eval = eval.data.split
 	}
 	for _, e := range encoders {
 		text := e.name + " " + e.use.Fingerprint
@@ -104,14 +104,14 @@ func (p *Pipeline[Row]) identity(ctx context.Context, d, eval *data) (string, er
 }
 
 // measure returns what is measured after epochs.
-func (p *Pipeline[Row]) measure(v train.Validation, d, eval *data) func(context.Context, train.Snapshot) (map[string]float64, error) {
+func (p *Pipeline[Row]) measure(v train.Validation, d *data, eval *evaluation) func(context.Context, train.Snapshot) (map[string]float64, error) {
 	var forLoss *data
 	return func(ctx context.Context, s train.Snapshot) (map[string]float64, error) {
 		values := map[string]float64{}
 		if v.Metrics {
-			rep, err := train.Evaluate(ctx, train.Encoded(eval, s.Encoders), s.Head, p.cfg.Metrics...)
+			rep, err := eval.measure(ctx, s.Encoders, s.Head)
 			if err != nil {
-				return nil, fmt.Errorf("split %q: %w", p.cfg.EvalSplit, err)
+				return nil, err
 			}
 			values = rep.Values
 		}
@@ -119,7 +119,7 @@ func (p *Pipeline[Row]) measure(v train.Validation, d, eval *data) func(context.
 			return values, nil
 		}
 		if forLoss == nil {
-			forLoss = eval.numbered(d.classes, len(s.Loss.Parameters()) > 0)
+			forLoss = eval.data.numbered(d.classes, len(s.Loss.Parameters()) > 0)
 		}
 		value, err := train.MeanLoss(ctx, train.Encoded(forLoss, s.Encoders), s.Head, s.Loss)
 		if errors.Is(err, train.ErrNoData) {

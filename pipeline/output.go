@@ -12,6 +12,7 @@ import (
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/internal/store"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
+	"github.com/permafrost-ml/permafrost/pipeline/metric"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 )
 
@@ -36,6 +37,16 @@ type outputDoc struct {
 	Loss          outputModule    `json:"loss"`
 	Labels        []string        `json:"labels,omitempty"` // by class number
 	Seed          uint64          `json:"seed"`
+	Eval          outputEval      `json:"eval"`
+}
+
+// outputEval is how the training was measured, for other splits to be
+// measured like that.
+type outputEval struct {
+	Cache   string         `json:"cache,omitempty"` // its place, absolute; none in memory
+	Split   string         `json:"split,omitempty"`
+	Metrics []outputModule `json:"metrics"`
+	Sample  metric.Sample  `json:"sample"`
 }
 
 type outputEncoder struct {
@@ -120,6 +131,10 @@ func (p *Pipeline[Row]) write(ctx context.Context, res *Result, trained *train.R
 		Kind: outputMark, SchemaVersion: 1, Labels: d.classes, Seed: p.cfg.Seed,
 		Head: outputModule{Type: p.cfg.Head.Type(), Params: p.cfg.Head.Params(), In: h.In(), Out: h.Out()},
 		Loss: outputModule{Type: p.cfg.Loss.Type(), Params: p.cfg.Loss.Params()},
+		Eval: outputEval{Cache: p.cfg.Cache.place(), Split: p.cfg.EvalSplit, Sample: p.cfg.EvalSample},
+	}
+	for _, m := range p.cfg.Metrics {
+		doc.Eval.Metrics = append(doc.Eval.Metrics, outputModule{Type: m.Type(), Params: m.Params()})
 	}
 	for _, e := range encoders {
 		options, err := modelOptions(encode.Unwrap(e.model))
