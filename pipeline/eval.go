@@ -37,10 +37,11 @@ type EvalReport struct {
 
 // evaluation measures a split before and after training.
 type evaluation struct {
-	data    *data
-	metrics []metric.Config
-	sample  metric.Sample
-	report  EvalReport
+	data     *data
+	metrics  []metric.Config
+	sample   metric.Sample
+	report   EvalReport
+	examples *examples // nil where none are shown
 }
 
 // evaluation prepares the measuring of a split.
@@ -59,6 +60,9 @@ func (p *Pipeline[Row]) baseline(ctx context.Context) (*evaluation, error) {
 		return nil, nil
 	}
 	e, err := p.evaluation(ctx, p.cfg.EvalSplit)
+	if err == nil && p.cfg.Output != "" {
+		err = p.showExamples(ctx, e)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +72,7 @@ func (p *Pipeline[Row]) baseline(ctx context.Context) (*evaluation, error) {
 // again is the evaluation with its baseline, for another training.
 func (e *evaluation) again() *evaluation {
 	to := *e
+	to.examples = e.examples.again()
 	return &to
 }
 
@@ -77,7 +82,7 @@ func (e *evaluation) baseline(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r, err := e.measure(ctx, nil, raw.Freeze())
+	r, err := e.measure(ctx, nil, raw.Freeze(), (*examples).before)
 	if err != nil {
 		return err
 	}
@@ -91,7 +96,7 @@ func (e *evaluation) baseline(ctx context.Context) error {
 
 // tuned measures them after trained encoders, if there are some, and a head.
 func (e *evaluation) tuned(ctx context.Context, encoders *train.FrozenEncoders, h head.Frozen) error {
-	r, err := e.measure(ctx, encoders, h)
+	r, err := e.measure(ctx, encoders, h, (*examples).after)
 	if err != nil {
 		return err
 	}
@@ -99,11 +104,18 @@ func (e *evaluation) tuned(ctx context.Context, encoders *train.FrozenEncoders, 
 	return nil
 }
 
-func (e *evaluation) measure(ctx context.Context, encoders *train.FrozenEncoders, h head.Frozen) (*metric.Report, error) {
+// measure measures behind trained encoders, if there are some, and a head. It
+// has examples found if there are some to be shown by show, which may be nil.
+func (e *evaluation) measure(ctx context.Context, encoders *train.FrozenEncoders, h head.Frozen,
+	show func(*examples, context.Context, *train.Objects) error,
+) (*metric.Report, error) {
 	o, err := train.Embed(ctx, train.Encoded(e.data, encoders), h)
 	var r *metric.Report
 	if err == nil {
 		r, err = metric.EvaluateSample(ctx, o.Embeddings, o.Relevance, e.sample, e.metrics...)
+	}
+	if err == nil && e.examples != nil && show != nil {
+		err = show(e.examples, ctx, o)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("evaluate split %q: %w", e.report.Split, err)

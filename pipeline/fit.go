@@ -109,7 +109,7 @@ func (p *Pipeline[Row]) measure(v train.Validation, d *data, eval *evaluation) f
 	return func(ctx context.Context, s train.Snapshot) (map[string]float64, error) {
 		values := map[string]float64{}
 		if v.Metrics {
-			rep, err := eval.measure(ctx, s.Encoders, s.Head)
+			rep, err := eval.measure(ctx, s.Encoders, s.Head, nil)
 			if err != nil {
 				return nil, err
 			}

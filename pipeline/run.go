@@ -52,7 +52,8 @@ type TrainReport struct {
 // OutputReport names the files of the output folder.
 type OutputReport struct {
 	Head   string `json:"head"`
-	Report string `json:"report"`
+	Report string `json:"report"` // JSON
+	Page   string `json:"page"`   // HTML
 	// Metrics is the log of the training, TensorBoard the folder of the same
 	// as event files, Checkpoints that of the checkpoints; empty where there
 	// are none.
@@ -118,7 +119,11 @@ func (p *Pipeline[Row]) train(ctx context.Context, res *Result, eval *evaluation
 		}
 	}
 	if p.cfg.Output != "" {
-		return p.write(ctx, res, trained, trainData)
+		page, err := p.page(ctx, res, trained, eval)
+		if err != nil {
+			return err
+		}
+		return p.write(ctx, res, trained, trainData, page)
 	}
 	return nil
 }

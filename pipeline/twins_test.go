@@ -287,7 +287,10 @@ func twins(t testing.TB) []twin {
 			},
 			func(c *pipeline.Config[row]) {
 				c.Metrics = []metric.Config{
-					metric.MAP{}, metric.NDCG{K: 3}, metric.RPrecision{Variant: metric.VariantQuaterion}, metric.Recall{},
+					metric.MAP{},
+					metric.NDCG{K: 3},
+					metric.RPrecision{Variant: metric.VariantQuaterion},
+					metric.Recall{},
 					metric.ReciprocalRank{Variant: metric.VariantQuaterion},
 				}
 			},

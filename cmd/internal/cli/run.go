@@ -125,7 +125,7 @@ func resultRows(r *pipeline.Result) [][]string {
 		}
 	}
 	if o := r.Output; o != nil {
-		rows = append(rows, []string{"output", o.Head}, []string{"", o.Report})
+		rows = append(rows, []string{"output", o.Head}, []string{"", o.Report}, []string{"", o.Page})
 	}
 	return rows
 }
