@@ -11,6 +11,7 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline"
 	"github.com/permafrost-ml/permafrost/pipeline/loss"
 	"github.com/permafrost-ml/permafrost/pipeline/report"
+	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/source"
 )
 
@@ -22,13 +23,17 @@ func runPage(t *testing.T, cfg pipeline.Config[row]) (*pipeline.Result, report.D
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(read(t, res.Output.Page)), `id="data">`)
+	return res, pageOf(t, res.Output)
+}
+
+func pageOf(t *testing.T, out *pipeline.OutputReport) (d report.Data) {
+	t.Helper()
+	_, rest, _ := strings.Cut(string(read(t, out.Page)), `id="data">`)
 	text, _, _ := strings.Cut(rest, "</script>")
-	var d report.Data
 	if err := json.Unmarshal([]byte(text), &d); err != nil {
 		t.Fatal(err)
 	}
-	return res, d
+	return d
 }
 
 // TestPageHasTheRunsNumbers: what the page and the result have in common is
@@ -63,6 +68,53 @@ func TestPageHasTheRunsNumbers(t *testing.T) {
 		if d.Train.In != 6 || d.Train.Split != "train" || d.Train.Head.Type != "skip_connection" || d.Train.BatchSize != 16 {
 			t.Errorf("training %+v", d.Train)
 		}
+	}
+}
+
+// TestPageHasTheLogsEpochs: those of metrics.jsonl, with what was measured
+// after them and the best one.
+func TestPageHasTheLogsEpochs(t *testing.T) {
+	cfg := config(t, "")
+	cfg.Train.Epochs = 7
+	cfg.Train.Validation = &train.Validation{EveryEpochs: 2, Loss: true, Metrics: true}
+	cfg.Train.EarlyStopping = &train.EarlyStopping{Monitor: train.ValLoss, Patience: 7}
+	res, d := runPage(t, cfg)
+	var logged []report.Epoch
+	for line := range strings.Lines(string(read(t, res.Output.Metrics))) {
+		var r train.Record
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.Event == "epoch" {
+			logged = append(logged, report.Epoch{
+				Epoch: r.Epoch, Loss: r.Loss, LR: r.LR, Seconds: r.EpochSeconds, Validation: r.Validation, Best: r.Best,
+			})
+		}
+	}
+	if !reflect.DeepEqual(d.Epochs, logged) || len(logged) != 7 || len(logged[1].Validation) != 3 || logged[2].Validation != nil {
+		t.Errorf("the page has the epochs\n%+v, want\n%+v", d.Epochs, logged)
+	}
+}
+
+// TestPagesOfASweep: each run has its own neighbors after the training, beside
+// the same ones before.
+func TestPagesOfASweep(t *testing.T) {
+	cfg := config(t, "")
+	cfg.Output = filepath.Join(t.TempDir(), "out")
+	other := cfg
+	other.Train.Optimizer = train.Adam{LR: 0.5}
+	res, err := open(t, cfg).Sweep(t.Context(), "", pipeline.Variant[row]{Config: cfg}, pipeline.Variant[row]{Config: other})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two := pageOf(t, res.Runs[0].Output), pageOf(t, res.Runs[1].Output)
+	for i, e := range one.Examples {
+		if f := two.Examples[i]; e.Text != f.Text || !reflect.DeepEqual(e.Before, f.Before) || reflect.DeepEqual(e.After, f.After) || len(e.After) != 5 || len(f.After) != 5 {
+			t.Errorf("examples %+v and %+v", e, f)
+		}
+	}
+	if !reflect.DeepEqual(one.Eval.Baseline, two.Eval.Baseline) || !reflect.DeepEqual(two.Eval.Tuned, res.Runs[1].Tuned) || reflect.DeepEqual(one.Eval.Tuned, two.Eval.Tuned) {
+		t.Errorf("metrics %+v and %+v", one.Eval, two.Eval)
 	}
 }
 
