@@ -82,6 +82,33 @@ func TestEval(t *testing.T) {
 	}
 }
 
+// TestEvalOfTrainedEncoders: encoders that were trained with the head give
+// what they gave in their run, also from the stored texts of a cache alone.
+func TestEvalOfTrainedEncoders(t *testing.T) {
+	dir := t.TempDir()
+	cfg := trainedConfig(t, dir)
+	cfg.Train.Epochs, cfg.Output = 3, filepath.Join(t.TempDir(), "out")
+	res, err := open(t, cfg).Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reflect.DeepEqual(res.Eval.Baseline, res.Eval.Tuned) {
+		t.Errorf("the training changed nothing: %+v", res.Eval)
+	}
+	for what, eval := range map[string]func() (*pipeline.EvalResult, error){
+		"config": func() (*pipeline.EvalResult, error) { return open(t, cfg).Eval(t.Context(), cfg.Output, "val") },
+		"cache":  func() (*pipeline.EvalResult, error) { return evalCache(t, dir, cfg.Output, "val") },
+	} {
+		if got, err := eval(); err != nil || !reflect.DeepEqual(got.Eval, res.Eval) {
+			t.Errorf("%s: got %+v, %v, want %+v", what, got, err, res.Eval)
+		}
+	}
+	page := pageOf(t, res.Output)
+	if e := page.Encoders; len(e) != 3 || e[0].Trained != nil || e[1].Trained.Type != "ngram_bag" || e[2].Trained.Type != "projection" || page.Train.In != 6+16+3 {
+		t.Errorf("the page shows %+v of %d values", e, page.Train.In)
+	}
+}
+
 // TestEvalTakesWhatFits: of the splits of one name, the newest that the
 // training's encoders encoded, whatever other encoders it has.
 func TestEvalTakesWhatFits(t *testing.T) {
