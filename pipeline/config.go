@@ -180,6 +180,9 @@ type Config[Row any] struct {
 	// EvalSplit is the split that is measured. Default: "val", where there
 	// is one.
 	EvalSplit string
+	// EvalSample estimates the metrics from random samples. Default: none,
+	// everything is measured.
+	EvalSample metric.Sample
 	// Seed decides the order of samples and the first weights. Default: 0.
 	Seed uint64
 	// Output is the folder for the trained head, the metrics and the report.
@@ -299,6 +302,10 @@ func (c Config[Row]) withDefaults() (Config[Row], error) {
 		}
 		names[m.Name()] = true
 	}
+	if err := c.EvalSample.Validate(); err != nil {
+		bad("eval: %w", err)
+	}
+	c.EvalSample = c.EvalSample.WithDefaults()
 	if c.TrainSplit == "" {
 		c.TrainSplit = "train"
 	}
@@ -484,4 +491,19 @@ func (c *CacheConfig) storage(ctx context.Context) (cachesink.Storage, error) {
 		return cachesink.Memory(), nil
 	}
 	return cachesink.OpenStorage(ctx, c.SaveDir)
+}
+
+// place is where the cache lies, whatever the working directory is; empty in
+// memory.
+func (c *CacheConfig) place() string {
+	if c == nil || c.SaveDir == "" {
+		return ""
+	}
+	if cachesink.Scheme(c.SaveDir) != "" {
+		return c.SaveDir
+	}
+	if abs, err := filepath.Abs(c.SaveDir); err == nil {
+		return abs
+	}
+	return c.SaveDir
 }

@@ -64,17 +64,44 @@ func (p *Pipeline[Row]) trainData(ctx context.Context) (*data, error) {
 }
 
 func (p *Pipeline[Row]) dataOf(ctx context.Context, of epochs) (*data, error) {
-	d := &data{rows: of.rows(), of: of}
+	var read []dataEncoder
+	for _, name := range p.names {
+		spec, err := p.cfg.Encoders[name].Spec(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("encoder %q: %w", name, err)
+		}
+		read = append(read, dataEncoder{name, spec.Dim, p.readsTexts(name)})
+	}
+	d, sel, err := readData(ctx, of, read)
+	if err != nil {
+		return nil, err
+	}
 	rp, err := source.Replay(of.table(), of.opts)
 	if err != nil {
 		return nil, fmt.Errorf("split %q: %w", of.name(), err)
 	}
 	d.count = rp.Batches
+	d.replay = func(ctx context.Context, sequential bool, epoch int, done int64) iter.Seq2[arrow.Record, error] {
+		return p.replay(ctx, sel, sequential, epoch, EpochOptions{Done: done})
+	}
+	return d, nil
+}
+
+// dataEncoder is an encoder of a split, as the trainer reads it: its
+// embeddings, or the texts of one that is trained on them.
+type dataEncoder struct {
+	name  string
+	dim   int
+	texts bool
+}
+
+// readData reads what goes with the embeddings of all of the splits'
+// encoders, and returns epochs of the columns that the data's replay needs.
+func readData(ctx context.Context, of epochs, encoders []dataEncoder) (d *data, sel epochs, err error) {
 	s := of.split()
+	d = &data{kind: loss.Pairs, rows: of.rows(), of: of}
 	if s.Kind == cachesink.Group {
 		d.kind = loss.Groups
-	} else {
-		d.kind = loss.Pairs
 	}
 	if parts := of.parts(); len(parts) > 1 {
 		d.first = map[string]int64{}
@@ -85,40 +112,26 @@ func (p *Pipeline[Row]) dataOf(ctx context.Context, of epochs) (*data, error) {
 		}
 	}
 	columns := []string{cachesink.ColumnRow}
-	for _, e := range s.Encoders {
-		if p.readsTexts(e.Name) {
-			d.texts = append(d.texts, e.Name)
-			for _, side := range s.Kind.Sides() {
-				columns = append(columns, cachesink.EncoderColumn(e.Name, side, cachesink.RoleInput))
-			}
-			continue
-		}
-		d.names = append(d.names, e.Name)
-		spec, err := p.cfg.Encoders[e.Name].Spec(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("encoder %q: %w", e.Name, err)
-		}
-		d.dims = append(d.dims, spec.Dim)
-		d.dim += spec.Dim
+	for i, e := range encoders {
 		role := ""
-		if e.Folder == "" {
+		if s.Encoders[i].Folder == "" {
 			role = cachesink.RoleInput
 		}
 		for _, side := range s.Kind.Sides() {
-			columns = append(columns, cachesink.EncoderColumn(e.Name, side, role))
+			columns = append(columns, cachesink.EncoderColumn(e.name, side, role))
 		}
+		if e.texts {
+			d.texts = append(d.texts, e.name)
+			continue
+		}
+		d.names, d.dims = append(d.names, e.name), append(d.dims, e.dim)
+		d.dim += e.dim
 	}
 	if err := d.columns(ctx, of); err != nil {
-		return nil, fmt.Errorf("split %q: %w", of.name(), err)
+		return nil, epochs{}, fmt.Errorf("split %q: %w", of.name(), err)
 	}
-	sel, err := of.selected(columns...)
-	if err != nil {
-		return nil, err
-	}
-	d.replay = func(ctx context.Context, sequential bool, epoch int, done int64) iter.Seq2[arrow.Record, error] {
-		return p.replay(ctx, sel, sequential, epoch, EpochOptions{Done: done})
-	}
-	return d, nil
+	sel, err = of.selected(columns...)
+	return d, sel, err
 }
 
 // columns reads what goes with the rows and is not an embedding.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,9 @@ type FillReport struct {
 	Quarantined int64 `json:"quarantined"`
 	// Seconds is the wall time.
 	Seconds float64 `json:"seconds"`
+	// EncodedPerSecond is the rate of encoding, all encoders together, from the
+	// first batch that was stored to the last; 0 where there were less than two.
+	EncodedPerSecond float64 `json:"encoded_per_second"`
 	// Encoders are the parts by encoder.
 	Encoders map[string]EncoderReport `json:"encoders"`
 	// Quarantine is the file of the bad rows, if one was written.
@@ -182,8 +186,9 @@ func (p *Pipeline[Row]) fill(ctx context.Context) (*FillReport, error) {
 		filled[sp.name] = sp.stored
 	}
 	var stats cachesink.FillStats
+	var pace pace
 	if todo := unread(plans); len(todo) > 0 {
-		stats, err = p.fillSplits(ctx, encoders, todo, guard, filled)
+		stats, err = p.fillSplits(ctx, encoders, todo, guard, filled, &pace)
 	}
 	if err = errors.Join(err, guard.Close()); err != nil {
 		return nil, fmt.Errorf("fill: %w", ended(ctx, err))
@@ -191,6 +196,7 @@ func (p *Pipeline[Row]) fill(ctx context.Context) (*FillReport, error) {
 	p.forget()
 	p.filled = filled
 	r := p.fillReport(encoders, stats)
+	r.EncodedPerSecond = pace.rate()
 	for _, sp := range plans {
 		r.Quarantined += sp.leftOut.Load()
 	}
@@ -210,8 +216,15 @@ func ended(ctx context.Context, err error) error {
 }
 
 // fillSplits reads and stores some splits in one pass.
-func (p *Pipeline[Row]) fillSplits(ctx context.Context, encoders []encoder, plans []splitPlan, guard *source.Guard, filled map[string]*cachesink.Split) (none cachesink.FillStats, err error) {
-	f, err := p.cache.Fill(ctx, p.fillOptions(encoders, false))
+func (p *Pipeline[Row]) fillSplits(ctx context.Context, encoders []encoder, plans []splitPlan, guard *source.Guard, filled map[string]*cachesink.Split, pace *pace) (none cachesink.FillStats, err error) {
+	opts := p.fillOptions(encoders, false)
+	report := opts.OnProgress
+	opts.OnProgress = func(s cachesink.FillStats) {
+		if pace.note(s); report != nil {
+			report(s)
+		}
+	}
+	f, err := p.cache.Fill(ctx, opts)
 	if err != nil {
 		return none, err
 	}
@@ -241,6 +254,39 @@ func (p *Pipeline[Row]) fillSplits(ctx context.Context, encoders []encoder, plan
 		}
 	}
 	return f.Stats(), nil
+}
+
+// pace measures how fast a fill encodes. It is safe for concurrent use.
+type pace struct {
+	mu          sync.Mutex
+	first, last time.Time // at which embeddings were counted
+	from, to    int64     // how many there were then
+}
+
+func (p *pace) note(s cachesink.FillStats) {
+	var n int64
+	for _, e := range s.Encoders {
+		n += e.Encoded
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n <= p.to {
+		return
+	}
+	p.last, p.to = time.Now(), n
+	if p.from == 0 {
+		p.first, p.from = p.last, n
+	}
+}
+
+// rate is in objects a second.
+func (p *pace) rate() float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if span := p.last.Sub(p.first); span > 0 {
+		return float64(p.to-p.from) / span.Seconds()
+	}
+	return 0
 }
 
 // sink takes the embeddings of an encoder: a fill or a restoration.

@@ -20,7 +20,7 @@ import (
 
 // fit trains the head. It returns at which step the training went on from a
 // checkpoint, 0 where it began.
-func (p *Pipeline[Row]) fit(ctx context.Context, d, eval *data) (_ *train.Result, resumed int64, err error) {
+func (p *Pipeline[Row]) fit(ctx context.Context, d *data, eval *evaluation) (_ *train.Result, resumed int64, err error) {
 	opts := p.cfg.Train
 	if opts.Dir = p.trainingDir(); opts.Dir != "" {
 		if opts.Identity, err = p.identity(ctx, d, eval); err != nil {
@@ -79,7 +79,7 @@ func (p *Pipeline[Row]) trainingDir() string {
 
 // identity says which embeddings come in which batches, and what measures
 // them.
-func (p *Pipeline[Row]) identity(ctx context.Context, d, eval *data) (string, error) {
+func (p *Pipeline[Row]) identity(ctx context.Context, d *data, eval *evaluation) (string, error) {
 	encoders, err := p.encoders(ctx)
 	if err != nil {
 		return "", err
@@ -95,7 +95,7 @@ func (p *Pipeline[Row]) identity(ctx context.Context, d, eval *data) (string, er
 		DropLast: d.of.opts.DropLast, Sampler: sampler.Declared(p.cfg.Sampler),
 	}
 	if eval != nil {
-		id.Eval = eval.of.fingerprint()
+		id.Eval = eval.data.of.fingerprint()
 	}
 	for _, e := range encoders {
 		text := e.name + " " + e.use.Fingerprint
@@ -109,14 +109,14 @@ func (p *Pipeline[Row]) identity(ctx context.Context, d, eval *data) (string, er
 }
 
 // measure returns what is measured after epochs.
-func (p *Pipeline[Row]) measure(v train.Validation, d, eval *data) func(context.Context, train.Snapshot) (map[string]float64, error) {
+func (p *Pipeline[Row]) measure(v train.Validation, d *data, eval *evaluation) func(context.Context, train.Snapshot) (map[string]float64, error) {
 	var forLoss *data
 	return func(ctx context.Context, s train.Snapshot) (map[string]float64, error) {
 		values := map[string]float64{}
 		if v.Metrics {
-			rep, err := train.Evaluate(ctx, train.Encoded(eval, s.Encoders), s.Head, p.cfg.Metrics...)
+			rep, err := eval.measure(ctx, s.Encoders, s.Head, nil)
 			if err != nil {
-				return nil, fmt.Errorf("split %q: %w", p.cfg.EvalSplit, err)
+				return nil, err
 			}
 			values = rep.Values
 		}
@@ -124,7 +124,7 @@ func (p *Pipeline[Row]) measure(v train.Validation, d, eval *data) func(context.
 			return values, nil
 		}
 		if forLoss == nil {
-			forLoss = eval.numbered(d.classes, len(s.Loss.Parameters()) > 0)
+			forLoss = eval.data.numbered(d.classes, len(s.Loss.Parameters()) > 0)
 		}
 		value, err := train.MeanLoss(ctx, train.Encoded(forLoss, s.Encoders), s.Head, s.Loss)
 		if errors.Is(err, train.ErrNoData) {

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -13,7 +12,6 @@ import (
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
-	"github.com/permafrost-ml/permafrost/pipeline/train/trainable"
 )
 
 // Model embeds new objects with the encoders and the trained head of an
@@ -59,25 +57,15 @@ func load(dir string, own []Encoders) (*Model, error) {
 		return nil, err
 	}
 	m := &Model{labels: doc.Labels}
-	var parts []train.Part
-	for _, oe := range doc.Encoders {
-		part := train.Part{Name: oe.Name, Dim: oe.Dim}
-		if t := oe.Trained; t != nil {
-			params, err := json.Marshal(t.Params)
-			if err != nil {
-				return nil, err
-			}
-			if part.Encoder, err = trainable.Parse(t.Type, params); err != nil {
-				return nil, fmt.Errorf("encoder %q: %w", oe.Name, err)
-			}
-			if part.Encoder.ReadsTexts() {
-				part.Dim = 0
-				parts = append(parts, part)
-				m.encoders = append(m.encoders, modelEncoder{name: oe.Name, reads: oe.Reads})
-				continue
-			}
+	parts, err := doc.parts()
+	if err != nil {
+		return nil, err
+	}
+	for i, oe := range doc.Encoders {
+		if partOfTexts(parts[i]) {
+			m.encoders = append(m.encoders, modelEncoder{name: oe.Name, reads: oe.Reads})
+			continue
 		}
-		parts = append(parts, part)
 		e := modelEncoder{name: oe.Name, reads: oe.Reads, dim: oe.Dim}
 		if e.model, err = oe.model(own); err != nil {
 			return nil, err
@@ -92,14 +80,11 @@ func load(dir string, own []Encoders) (*Model, error) {
 		m.dim += oe.Dim
 		m.encoders = append(m.encoders, e)
 	}
-	if err := m.loadTrained(dir, parts); err != nil {
-		return nil, err
-	}
-	h, err := doc.loadHead(dir, m.joined())
+	trained, h, err := doc.loadWeights(dir)
 	if err != nil {
 		return nil, err
 	}
-	m.head = h.Freeze()
+	m.trained, m.head = trained, h.Freeze()
 	return m, nil
 }
 

@@ -12,6 +12,8 @@ import (
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/internal/store"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
+	"github.com/permafrost-ml/permafrost/pipeline/metric"
+	"github.com/permafrost-ml/permafrost/pipeline/report"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 )
 
@@ -20,6 +22,7 @@ const (
 	outputConfig = "config.json"
 	outputHead   = "head.safetensors"
 	outputReport = "report.json"
+	outputPage   = "report.html"
 	// outputCheckpoints is a folder.
 	outputCheckpoints = "checkpoints"
 	// outputMark is the value by which a folder is known to be ours.
@@ -36,6 +39,16 @@ type outputDoc struct {
 	Loss          outputModule    `json:"loss"`
 	Labels        []string        `json:"labels,omitempty"` // by class number
 	Seed          uint64          `json:"seed"`
+	Eval          outputEval      `json:"eval"`
+}
+
+// outputEval is how the training was measured, for other splits to be
+// measured like that.
+type outputEval struct {
+	Cache   string         `json:"cache,omitempty"` // its place, absolute; none in memory
+	Split   string         `json:"split,omitempty"`
+	Metrics []outputModule `json:"metrics"`
+	Sample  metric.Sample  `json:"sample"`
 }
 
 type outputEncoder struct {
@@ -76,7 +89,7 @@ func checkOutput(dir string) error {
 	}
 	for _, e := range entries {
 		switch e.Name() {
-		case outputConfig, outputHead, outputReport, train.MetricsFile, train.TensorBoardDir, outputCheckpoints, outputTrained:
+		case outputConfig, outputHead, outputReport, outputPage, train.MetricsFile, train.TensorBoardDir, outputCheckpoints, outputTrained:
 		default: // replacing the folder would lose it
 			return fmt.Errorf("output %s: %w: it also holds %s; name another folder or move that", dir, ErrNotOurs, e.Name())
 		}
@@ -101,7 +114,7 @@ func readOutput(dir string) (*outputDoc, error) {
 
 // write makes the output folder anew beside the old one and then puts it in
 // the old one's place.
-func (p *Pipeline[Row]) write(ctx context.Context, res *Result, trained *train.Result, d *data) (err error) {
+func (p *Pipeline[Row]) write(ctx context.Context, res *Result, trained *train.Result, d *data, page *report.Data) (err error) {
 	dir := filepath.Clean(p.cfg.Output)
 	if to, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = to // the folder is replaced, not a link to it
@@ -120,6 +133,10 @@ func (p *Pipeline[Row]) write(ctx context.Context, res *Result, trained *train.R
 		Kind: outputMark, SchemaVersion: 1, Labels: d.classes, Seed: p.cfg.Seed,
 		Head: outputModule{Type: p.cfg.Head.Type(), Params: p.cfg.Head.Params(), In: h.In(), Out: h.Out()},
 		Loss: outputModule{Type: p.cfg.Loss.Type(), Params: p.cfg.Loss.Params()},
+		Eval: outputEval{Cache: p.cfg.Cache.place(), Split: p.cfg.EvalSplit, Sample: p.cfg.EvalSample},
+	}
+	for _, m := range p.cfg.Metrics {
+		doc.Eval.Metrics = append(doc.Eval.Metrics, outputModule{Type: m.Type(), Params: m.Params()})
 	}
 	for _, e := range encoders {
 		options, err := modelOptions(encode.Unwrap(e.model))
@@ -137,6 +154,7 @@ func (p *Pipeline[Row]) write(ctx context.Context, res *Result, trained *train.R
 	}
 	res.Output = &OutputReport{
 		Head: filepath.Join(p.cfg.Output, outputHead), Report: filepath.Join(p.cfg.Output, outputReport),
+		Page: filepath.Join(p.cfg.Output, outputPage),
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return err
@@ -156,6 +174,9 @@ func (p *Pipeline[Row]) write(ctx context.Context, res *Result, trained *train.R
 		return err
 	}
 	if err := writeJSON(filepath.Join(tmp, outputReport), res); err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(tmp, outputPage), func(f *os.File) error { return report.Write(f, page) }); err != nil {
 		return err
 	}
 	if err := writeFile(filepath.Join(tmp, outputHead), func(f *os.File) error { return head.Save(f, h) }); err != nil {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 
+	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/sampler"
@@ -54,20 +55,11 @@ type TrainReport struct {
 	ResumedStep int64       `json:"resumed_step,omitempty"`
 }
 
-// EvalReport holds metrics of a split: of the embeddings as the encoders
-// give them, and after the trained head.
-type EvalReport struct {
-	Split    string             `json:"split"`
-	Objects  int                `json:"objects"`
-	Queries  int                `json:"queries"`
-	Baseline map[string]float64 `json:"baseline"`
-	Tuned    map[string]float64 `json:"tuned"`
-}
-
 // OutputReport names the files of the output folder.
 type OutputReport struct {
 	Head   string `json:"head"`
-	Report string `json:"report"`
+	Report string `json:"report"` // JSON
+	Page   string `json:"page"`   // HTML
 	// Metrics is the log of the training, TensorBoard the folder of the same
 	// as event files, Checkpoints that of the checkpoints; empty where there
 	// are none.
@@ -94,10 +86,11 @@ func (p *Pipeline[Row]) Run(ctx context.Context) (*Result, error) {
 		return nil, err
 	}
 	res.Cache = p.CacheReport(res.Fill)
-	if res.Eval, err = p.baseline(ctx); err != nil {
+	eval, err := p.baseline(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if err := p.train(ctx, res); err != nil {
+	if err := p.train(ctx, res, eval); err != nil {
 		return nil, err
 	}
 	p.progress(Progress{Phase: "done"})
@@ -105,39 +98,39 @@ func (p *Pipeline[Row]) Run(ctx context.Context) (*Result, error) {
 }
 
 // train trains the head, measures it and writes the output folder, with a
-// filled cache. It completes the result.
-func (p *Pipeline[Row]) train(ctx context.Context, res *Result) error {
+// filled cache. It completes the result; eval has the baseline, or is nil.
+func (p *Pipeline[Row]) train(ctx context.Context, res *Result, eval *evaluation) error {
 	trainData, err := p.trainData(ctx)
 	if err != nil {
 		return err
 	}
-	var evalData *data
-	if p.cfg.EvalSplit != "" {
-		if evalData, err = p.newData(ctx, p.cfg.EvalSplit); err != nil {
-			return err
-		}
+	if eval != nil {
+		eval = eval.again()
+		res.Eval = &eval.report
 	}
-	trained, resumed, err := p.fit(ctx, trainData, evalData)
+	trained, resumed, err := p.fit(ctx, trainData, eval)
 	if err != nil {
 		return err
 	}
 	res.Train = trainReport(p.cfg.TrainSplit, trainData.rows, trained)
 	res.Train.ResumedStep = resumed
 	res.Train.Sampler = sampler.Declared(p.cfg.Sampler)
-	if evalData != nil {
+	if eval != nil {
 		p.progress(Progress{Phase: "eval"})
 		var encoders *train.FrozenEncoders
 		if trained.Encoders != nil {
 			encoders = trained.Encoders.Freeze()
 		}
-		rep, err := train.Evaluate(ctx, train.Encoded(evalData, encoders), trained.Head.Freeze(), p.cfg.Metrics...)
-		if err != nil {
-			return fmt.Errorf("evaluate split %q: %w", p.cfg.EvalSplit, err)
+		if err := eval.tuned(ctx, encoders, trained.Head.Freeze()); err != nil {
+			return err
 		}
-		res.Eval.Tuned = rep.Values
 	}
 	if p.cfg.Output != "" {
-		return p.write(ctx, res, trained, trainData)
+		page, err := p.page(ctx, res, trained, eval)
+		if err != nil {
+			return err
+		}
+		return p.write(ctx, res, trained, trainData, page)
 	}
 	return nil
 }
@@ -199,33 +192,16 @@ func (p *Pipeline[Row]) choices() (choices []string) {
 
 // CacheReport describes the cache after a fill, whose report is given.
 func (p *Pipeline[Row]) CacheReport(f *FillReport) CacheReport {
-	m := p.cache.Manifest()
-	r := CacheReport{Dir: p.storage.String(), Bytes: m.Bytes(), Generation: m.Generation, Fingerprints: map[string]string{}}
+	r := cacheReport(p.cache)
 	for name, e := range f.Encoders {
 		r.Fingerprints[name] = e.Fingerprint
 	}
 	return r
 }
 
-// baseline measures the embeddings as they are; nil without a split for it.
-func (p *Pipeline[Row]) baseline(ctx context.Context) (*EvalReport, error) {
-	if p.cfg.EvalSplit == "" {
-		return nil, nil
-	}
-	p.progress(Progress{Phase: "eval"})
-	d, err := p.newData(ctx, p.cfg.EvalSplit)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := head.Empty{}.New(d.dim, rand.New(rand.NewPCG(0, 0)))
-	if err != nil {
-		return nil, err
-	}
-	rep, err := train.Evaluate(ctx, d, raw.Freeze(), p.cfg.Metrics...)
-	if err != nil {
-		return nil, fmt.Errorf("evaluate split %q: %w", p.cfg.EvalSplit, err)
-	}
-	return &EvalReport{Split: p.cfg.EvalSplit, Objects: rep.Objects, Queries: rep.Queries, Baseline: rep.Values}, nil
+func cacheReport(c *cachesink.Cache) CacheReport {
+	m := c.Manifest()
+	return CacheReport{Dir: c.Storage().String(), Bytes: m.Bytes(), Generation: m.Generation, Fingerprints: map[string]string{}}
 }
 
 func trainReport(split string, rows int64, r *train.Result) *TrainReport {

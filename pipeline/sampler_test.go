@@ -275,7 +275,7 @@ func TestSamplerProblems(t *testing.T) {
 	cfg = config(t, "")
 	cfg.Sampler = sampler.Weighted{InverseFrequency: "lable"}
 	p := open(t, cfg)
-	if _, err := p.Run(t.Context()); err == nil || !strings.Contains(err.Error(), `sampler weighted: split "train" has no column "lable" (it has row, score`) {
+	if _, err := p.Run(t.Context()); err == nil || !strings.Contains(err.Error(), `sampler weighted: not in the cache: split "train" has no column "lable" (it has row, score`) {
 		t.Error(err)
 	}
 	for _, err := range p.Epoch(t.Context(), "train", 0) {

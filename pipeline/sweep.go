@@ -117,12 +117,16 @@ func (p *Pipeline[Row]) Sweep(ctx context.Context, metric string, variants ...Va
 		return nil, err
 	}
 	res.Cache = p.CacheReport(res.Fill)
-	if res.Eval, err = p.baseline(ctx); err != nil {
+	eval, err := p.baseline(ctx)
+	if err != nil {
 		return nil, err
+	}
+	if eval != nil {
+		res.Eval = &eval.report
 	}
 	for i := range configs {
 		p.cfg, p.sampled = configs[i], nil // batches are the run's own
-		if err := p.sweepRun(ctx, res, &res.Runs[i]); err != nil {
+		if err := p.sweepRun(ctx, res, &res.Runs[i], eval); err != nil {
 			return nil, fmt.Errorf("%s %s: %w", res.Runs[i].Name, setText(res.Runs[i].Set), err)
 		}
 		res.judge()
@@ -152,14 +156,10 @@ func (p *Pipeline[Row]) judgedBy(res *SweepResult) error {
 }
 
 // sweepRun trains the configuration that the pipeline has.
-func (p *Pipeline[Row]) sweepRun(ctx context.Context, sweep *SweepResult, run *SweepRun) error {
+func (p *Pipeline[Row]) sweepRun(ctx context.Context, sweep *SweepResult, run *SweepRun, eval *evaluation) error {
 	start := time.Now()
 	one := &Result{SchemaVersion: 1, Fill: sweep.Fill, Cache: sweep.Cache}
-	if sweep.Eval != nil {
-		eval := *sweep.Eval
-		one.Eval = &eval
-	}
-	err := p.train(ctx, one)
+	err := p.train(ctx, one, eval)
 	run.Seconds = time.Since(start).Seconds()
 	if diverged := (*train.DivergedError)(nil); errors.As(err, &diverged) {
 		run.Error = err.Error()

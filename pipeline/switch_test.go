@@ -167,7 +167,7 @@ func TestSwitchProblems(t *testing.T) {
 		{"question: {type: static, input: text}", "question: {type: static, input: title}", `encoders.enc.options.question: it reads field "title": field is missing`},
 		{"question: {type: static, input: text}", "question: {type: switch, by: kind}", `encoders.enc.options.question.options: name the options`},
 		{"by: kind", "by: kind\n    input: text", `c.yaml:10:5: unknown key "encoders.enc.input"`},
-		{"head: {type: empty}", "head: {type: sequential, heads: [{type: gated}, {type: gate}]}", `c.yaml:14:33: head.heads: head sequential: heads[1]: unknown head type "gate"`},
+		{"head: {type: empty}", "head: {type: sequential, heads: [{type: gated}, {type: gate}]}", `c.yaml:14:56: head.heads.1: unknown head type "gate"`},
 		{"head: {type: empty}", "head: {type: switch, options: {question: {type: gated, dropuot: 1}}}", `c.yaml:14:31: head.options: head switch: option "question": head gated: json: unknown field "dropuot"`},
 		{"by: kind", "by: kind\n    option: {}", `c.yaml:10:5: unknown key "encoders.enc.option"; did you mean "options"?`},
 	} {

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/permafrost-ml/permafrost/cachesink"
 	"github.com/permafrost-ml/permafrost/encode"
+	"github.com/permafrost-ml/permafrost/pipeline/head"
 	"github.com/permafrost-ml/permafrost/pipeline/train"
 	"github.com/permafrost-ml/permafrost/pipeline/train/trainable"
 )
@@ -164,22 +166,56 @@ func (d *data) addTexts(out *train.Batch, rec arrow.Record, sides []string) erro
 // outputTrained is the file of the weights of trained encoders.
 const outputTrained = "encoders.safetensors"
 
-// loadTrained reads the trained encoders of an output folder.
-func (m *Model) loadTrained(dir string, parts []train.Part) error {
-	if !slices.ContainsFunc(parts, func(p train.Part) bool { return p.Encoder != nil }) {
-		return nil
+// parts are the encoders of the training.
+func (doc *outputDoc) parts() (parts []train.Part, err error) {
+	for _, oe := range doc.Encoders {
+		part := train.Part{Name: oe.Name, Dim: oe.Dim}
+		if t := oe.Trained; t != nil {
+			params, err := json.Marshal(t.Params)
+			if err != nil {
+				return nil, err
+			}
+			if part.Encoder, err = trainable.Parse(t.Type, params); err != nil {
+				return nil, fmt.Errorf("encoder %q: %w", oe.Name, err)
+			}
+		}
+		if partOfTexts(part) {
+			part.Dim = 0
+		}
+		parts = append(parts, part)
 	}
-	f, err := os.Open(filepath.Join(dir, outputTrained))
+	return parts, nil
+}
+
+// partOfTexts reports whether a part is an encoder that is trained on texts.
+func partOfTexts(p train.Part) bool { return p.Encoder != nil && p.Encoder.ReadsTexts() }
+
+// loadWeights reads the trained head of an output folder and the trained
+// encoders, nil where none was trained.
+func (doc *outputDoc) loadWeights(dir string) (*train.FrozenEncoders, head.Head, error) {
+	parts, err := doc.parts()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	defer f.Close()
-	e, err := train.LoadEncoders(f, parts)
-	if err != nil {
-		return fmt.Errorf("%s: %w", outputTrained, err)
+	dim := 0
+	for _, p := range parts {
+		dim += p.Dim
 	}
-	m.trained = e.Freeze()
-	return nil
+	var encoders *train.FrozenEncoders
+	if slices.ContainsFunc(parts, func(p train.Part) bool { return p.Encoder != nil }) {
+		f, err := os.Open(filepath.Join(dir, outputTrained))
+		if err != nil {
+			return nil, nil, err
+		}
+		defer f.Close()
+		e, err := train.LoadEncoders(f, parts)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", outputTrained, err)
+		}
+		encoders, dim = e.Freeze(), e.Dim()
+	}
+	h, err := doc.loadHead(dir, dim)
+	return encoders, h, err
 }
 
 // ngramBagEngine reads {type: ngram_bag} in a config.

@@ -311,6 +311,26 @@ func twins(t testing.TB) []twin {
 			}
 		}},
 		{"no metrics", map[string]string{"metrics": ""}, func(c *pipeline.Config[row]) { c.Metrics = nil }},
+		{
+			"all metrics",
+			map[string]string{
+				"metrics": "[{type: map}, {type: ndcg, k: 3}, {type: r_precision, variant: quaterion}, {type: recall}, {type: reciprocal_rank, variant: quaterion}]",
+			},
+			func(c *pipeline.Config[row]) {
+				c.Metrics = []metric.Config{
+					metric.MAP{},
+					metric.NDCG{K: 3},
+					metric.RPrecision{Variant: metric.VariantQuaterion},
+					metric.Recall{},
+					metric.ReciprocalRank{Variant: metric.VariantQuaterion},
+				}
+			},
+		},
+		{
+			"samples",
+			map[string]string{"eval": "{split: train, sample: {size: 9, repeats: 3, seed: 5}}"},
+			func(c *pipeline.Config[row]) { c.EvalSample = metric.Sample{Size: 9, Repeats: 3, Seed: 5} },
+		},
 		{"no eval", map[string]string{"eval": ""}, func(c *pipeline.Config[row]) { c.EvalSplit = "" }},
 	}
 }

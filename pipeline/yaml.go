@@ -92,14 +92,20 @@ func (y *yamlConfig) read(s *section) {
 			y.d.fail(n, "metrics: want a list")
 		} else {
 			for i, m := range n.Content {
-				if c, ok := typed(y.d, m, fmt.Sprintf("metrics.%d", i), metric.Parse); ok {
-					y.c.Metrics = append(y.c.Metrics, c)
+				c, ok := typed(y.d, m, fmt.Sprintf("metrics.%d", i), metric.Parse)
+				if !ok {
+					continue
 				}
+				if _, scored := c.(metric.Correlation); scored && !y.pairs {
+					y.d.fail(m, "metrics.%d: %s takes scored pairs, which dataset does not declare", i, c.Type())
+				}
+				y.c.Metrics = append(y.c.Metrics, c)
 			}
 		}
 	}
 	ev := s.sub("eval")
 	y.split(ev, &y.c.EvalSplit)
+	y.sample(ev.sub("sample"))
 	ev.end()
 	s.text("output", &y.c.Output)
 	y.c.Output = y.path(y.c.Output)
@@ -184,6 +190,22 @@ func (y *yamlConfig) kind() loss.Kind {
 func (y *yamlConfig) split(s *section, dst *string) {
 	if s.text("split", dst); *dst != "" {
 		s.oneOf("split", *dst, slices.Sorted(maps.Keys(y.c.Splits))...)
+	}
+}
+
+// sample reads how metrics are estimated.
+func (y *yamlConfig) sample(s *section) {
+	m := &y.c.EvalSample
+	s.integer("size", &m.Size)
+	s.integer("repeats", &m.Repeats)
+	s.unsigned("seed", &m.Seed)
+	if s.end(); s.node == nil {
+		return
+	}
+	if err := m.Validate(); err != nil {
+		y.d.fail(s.node, "eval.%w", err)
+	} else if m.Size == 0 {
+		y.d.fail(s.node, "eval.sample: size is missing")
 	}
 }
 

@@ -23,7 +23,7 @@ func BenchmarkEvaluate(b *testing.B) {
 	for i := range first {
 		first[i], second[i] = int32(i), int32(i+n/2)
 	}
-	pairs, err := ByPairs(n, first, second)
+	pairs, err := ByPairs(n, first, second, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func BenchmarkEvaluate(b *testing.B) {
 	for name, rel := range map[string]Relevance{"groups": ByLabel(labels), "pairs": pairs} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				if _, err := Evaluate(b.Context(), x, rel, all()...); err != nil {
+				if _, err := Evaluate(b.Context(), x, rel, every()...); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -15,6 +15,19 @@
 // query and a candidate, and its partners in pairs of a score above 0 are
 // relevant ([ByPairs]).
 //
+// With R relevant objects at the ranks r1 < r2 < ..., a query has
+//
+//	RetrievalPrecision  |{ri <= k}| / k
+//	Recall              |{ri <= k}| / R
+//	RPrecision          |{ri <= R}| / R
+//	ReciprocalRank      1 / r1
+//	MAP                 sum of i/ri over ri <= k, / min(R, k)
+//	NDCG                sum of 1/log2(1+ri) over ri <= k, / sum of 1/log2(1+i) over i <= min(R, k)
+//
+// [Spearman] looks at pairs instead, and compares the order of their scores
+// with that of their similarities. [EvaluateSample] estimates all of this from
+// random samples of queries and pairs, for splits whose square is too large.
+//
 // [Search] is the same search for its own sake: the nearest candidates
 // themselves, such as the neighbors of an object that a head gets wrong.
 package metric

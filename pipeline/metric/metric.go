@@ -5,15 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/permafrost-ml/permafrost/internal/strictjson"
 )
 
-// Config declares a metric: a number for every query, from the ranks of its
-// relevant objects alone. Its zero value is valid, and every option's zero
-// value is its default.
+// Config declares a metric: a [Ranking] or a [Correlation]. Its zero value is
+// valid, and every option's zero value is its default.
 type Config interface {
 	// Type is the metric's name in configuration files.
 	Type() string
@@ -25,78 +23,80 @@ type Config interface {
 	Params() map[string]any
 	// Validate reports options out of range.
 	Validate() error
+}
+
+// Ranking is a metric of retrieval: a number for every query, from the ranks
+// of its relevant objects alone. What is reported is the mean over queries.
+type Ranking interface {
+	Config
 	// Score is the value of one query. ranks are the ranks of its relevant
 	// objects, from 1, all different, in rising order; there is at least
 	// one. Score is called from several goroutines and must not keep ranks.
 	Score(ranks []int32) float64
 }
 
-// RetrievalPrecision declares precision at k: the share of relevant objects
-// among the K nearest.
-type RetrievalPrecision struct {
-	// K is the number of nearest objects looked at, at least 1. Default: 1.
-	K int `json:"k"`
+// Weighted is a Ranking whose mean over queries is a weighted one.
+type Weighted interface {
+	Ranking
+	// Weight is that of a query with so many relevant objects, above 0.
+	Weight(relevant int) float64
 }
 
-// Type is "retrieval_precision".
-func (RetrievalPrecision) Type() string { return "retrieval_precision" }
+// Correlation is a metric of scored pairs: how well the similarities of their
+// objects follow the scores.
+type Correlation interface {
+	Config
+	// Correlate is the value for pairs of those scores and cosine
+	// similarities, of which there is one each for every pair.
+	Correlate(scores, similarities []float32) float64
+}
 
-// Name is "retrieval_precision@k".
-func (m RetrievalPrecision) Name() string { return m.Type() + "@" + strconv.Itoa(m.k()) }
+// VariantQuaterion selects formulas as Quaterion computes them.
+const VariantQuaterion = "quaterion"
 
-// Params is k.
-func (m RetrievalPrecision) Params() map[string]any { return map[string]any{"k": m.k()} }
-
-// Validate refuses a negative K.
-func (m RetrievalPrecision) Validate() error {
-	if m.K < 0 {
-		return fmt.Errorf("k is %d where at least 1 is needed", m.K)
+func checkVariant(v string) error {
+	if v != "" && v != VariantQuaterion {
+		return fmt.Errorf("variant is %q where %q or nothing is known", v, VariantQuaterion)
 	}
 	return nil
 }
 
-func (m RetrievalPrecision) k() int {
-	if m.K == 0 {
-		return 1
+// variantName is a metric's name in reports.
+func variantName(typ, variant string) string {
+	if variant == "" {
+		return typ
 	}
-	return m.K
+	return typ + ":" + variant
 }
-
-// Score is the number of ranks up to K, divided by K: also where fewer than
-// K objects are relevant or there are fewer candidates.
-func (m RetrievalPrecision) Score(ranks []int32) float64 {
-	n := 0
-	for n < len(ranks) && int(ranks[n]) <= m.k() {
-		n++
-	}
-	return float64(n) / float64(m.k())
-}
-
-// ReciprocalRank declares 1 divided by the rank of the nearest relevant
-// object; its mean is known as MRR.
-type ReciprocalRank struct{}
-
-// Type is "reciprocal_rank".
-func (ReciprocalRank) Type() string { return "reciprocal_rank" }
-
-// Name is "reciprocal_rank".
-func (m ReciprocalRank) Name() string { return m.Type() }
-
-// Params is empty: there are no options.
-func (ReciprocalRank) Params() map[string]any { return map[string]any{} }
-
-// Validate finds nothing wrong.
-func (ReciprocalRank) Validate() error { return nil }
-
-// Score is 1 over the first rank.
-func (ReciprocalRank) Score(ranks []int32) float64 { return 1 / float64(ranks[0]) }
 
 // ErrType is returned by [Parse] for an unknown type.
 var ErrType = errors.New("unknown metric type")
 
+// kind reads the options of one type of metric.
+type kind struct {
+	typ   string
+	parse func(params []byte) (Config, error)
+}
+
+func kindOf[C Config]() kind {
+	var zero C
+	return kind{zero.Type(), func(params []byte) (Config, error) { return strictjson.Decode[C](params) }}
+}
+
+// kinds are the metrics of this package.
+func kinds() []kind {
+	return []kind{
+		kindOf[MAP](), kindOf[NDCG](), kindOf[RPrecision](), kindOf[Recall](), kindOf[ReciprocalRank](),
+		kindOf[RetrievalPrecision](), kindOf[Spearman](),
+	}
+}
+
 // Types are the types that [Parse] knows, sorted.
 func Types() []string {
-	names := []string{RetrievalPrecision{}.Type(), ReciprocalRank{}.Type()}
+	var names []string
+	for _, k := range kinds() {
+		names = append(names, k.typ)
+	}
 	slices.Sort(names)
 	return names
 }
@@ -105,16 +105,12 @@ func Types() []string {
 // options, as [Config.Params] prints them; empty params are all defaults. An
 // unknown option and one out of range are errors.
 func Parse(typ string, params json.RawMessage) (Config, error) {
-	var c Config
-	var err error
-	switch typ {
-	case RetrievalPrecision{}.Type():
-		c, err = strictjson.Decode[RetrievalPrecision](params)
-	case ReciprocalRank{}.Type():
-		c, err = strictjson.Decode[ReciprocalRank](params)
-	default:
+	all := kinds()
+	at := slices.IndexFunc(all, func(k kind) bool { return k.typ == typ })
+	if at < 0 {
 		return nil, fmt.Errorf("%w %q (known: %s)", ErrType, typ, strings.Join(Types(), ", "))
 	}
+	c, err := all[at].parse(params)
 	if err == nil {
 		err = c.Validate()
 	}

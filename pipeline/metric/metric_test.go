@@ -24,38 +24,52 @@ func all() []Config {
 	return []Config{RetrievalPrecision{}, RetrievalPrecision{K: 3}, ReciprocalRank{}}
 }
 
+// every are all metrics of rankings, with options.
+func every() []Config {
+	return append(
+		all(), Recall{K: 2}, Recall{}, RPrecision{}, NDCG{K: 1}, NDCG{K: 4}, NDCG{}, MAP{}, MAP{K: 3},
+		ReciprocalRank{Variant: VariantQuaterion}, RPrecision{Variant: VariantQuaterion},
+	)
+}
+
 func TestEvaluateEqualsNumPy(t *testing.T) {
 	b, err := os.ReadFile("testdata/vectors.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var cases []struct {
+		Name    string
 		X       [][]float32
 		Labels  []int32
 		A, B    []int32
+		Scores  []float32
 		Queries int
 		Values  map[string]float64
 	}
 	if err := json.Unmarshal(b, &cases); err != nil {
 		t.Fatal(err)
 	}
-	for i, c := range cases {
+	for _, c := range cases {
 		rel := ByLabel(c.Labels)
+		metrics := every()
 		if c.Labels == nil {
-			if rel, err = ByPairs(len(c.X), c.A, c.B); err != nil {
+			if rel, err = ByPairs(len(c.X), c.A, c.B, c.Scores); err != nil {
 				t.Fatal(err)
 			}
 		}
-		got, err := Evaluate(t.Context(), matrix(c.X), rel, all()...)
+		if _, ok := c.Values["spearman"]; ok {
+			metrics = append(metrics, Spearman{})
+		}
+		got, err := Evaluate(t.Context(), matrix(c.X), rel, metrics...)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.Queries != c.Queries || got.Objects != len(c.X) || len(got.Values) != len(c.Values) {
-			t.Errorf("case %d: got %+v, want %d queries", i, got, c.Queries)
+		if got.Queries != c.Queries || got.Objects != len(c.X) || len(got.Values) != len(c.Values) || got.Deviations != nil {
+			t.Errorf("%s: got %+v, want %d queries", c.Name, got, c.Queries)
 		}
 		for name, want := range c.Values {
-			if math.Abs(got.Values[name]-want) > 1e-12 {
-				t.Errorf("case %d: %s is %v, want %v", i, name, got.Values[name], want)
+			if v, ok := got.Values[name]; !ok || math.Abs(v-want) > 1e-12 {
+				t.Errorf("%s: %s is %v, want %v", c.Name, name, v, want)
 			}
 		}
 	}
@@ -204,6 +218,10 @@ func TestEvaluateRefuses(t *testing.T) {
 		"infinite":      {matrix([][]float32{{float32(math.Inf(-1)), 0}, {0, 1}}), rel, ReciprocalRank{}, "object 0 is not finite"},
 		"other numbers": {good, ByLabel([]int32{0}), ReciprocalRank{}, "2 embeddings and relevance for 1"},
 		"negative k":    {good, rel, RetrievalPrecision{K: -1}, "k is -1"},
+		"variant":       {good, rel, RPrecision{Variant: "other"}, `variant is "other"`},
+		"groups":        {good, rel, Spearman{}, "spearman: it needs pairs of different scores, and there are no scores"},
+		"one score":     {good, scored(t, 2, []int32{0, 1}, []int32{1, 1}, []float32{1, 1}), Spearman{}, "all 2 pairs have the same"},
+		"no metric":     {good, rel, neither{}, "neither a ranking nor a correlation"},
 	} {
 		if _, err := Evaluate(t.Context(), c.x, c.rel, c.metric); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", name, err, c.want)
@@ -252,7 +270,7 @@ func TestNoQueries(t *testing.T) {
 }
 
 func TestByPairs(t *testing.T) {
-	rel, err := ByPairs(4, []int32{0, 0, 1, 2, 0}, []int32{1, 1, 0, 2, 3})
+	rel, err := ByPairs(4, []int32{0, 0, 1, 2, 0}, []int32{1, 1, 0, 2, 3}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,19 +279,52 @@ func TestByPairs(t *testing.T) {
 			t.Errorf("partners of %d are %v, want %v", i, got, want)
 		}
 	}
-	for name, c := range map[string][2][]int32{
-		"lengths":   {{0}, {}},
-		"too large": {{0}, {4}},
-		"negative":  {{-1}, {0}},
+	if _, ok := rel.(Scored); ok {
+		t.Error("pairs without scores are scored")
+	}
+	rel = scored(t, 4, []int32{0, 0, 1, 2}, []int32{1, 2, 3, 3}, []float32{0.5, 0, -1, 2})
+	for i, want := range [][]int32{{1}, {0}, {3}, {2}} {
+		if got := rel.Append(nil, i); !slices.Equal(got, want) {
+			t.Errorf("partners of %d by score are %v, want %v", i, got, want)
+		}
+	}
+	nan := float32(math.NaN())
+	for name, c := range map[string]struct {
+		a, b   []int32
+		scores []float32
+	}{
+		"lengths":   {[]int32{0}, []int32{}, nil},
+		"scores":    {[]int32{0}, []int32{1}, []float32{1, 1}},
+		"too large": {[]int32{0}, []int32{4}, nil},
+		"negative":  {[]int32{-1}, []int32{0}, nil},
+		"NaN":       {[]int32{0}, []int32{1}, []float32{nan}},
+		"infinite":  {[]int32{0}, []int32{1}, []float32{float32(math.Inf(1))}},
 	} {
-		if _, err := ByPairs(4, c[0], c[1]); err == nil {
+		if _, err := ByPairs(4, c.a, c.b, c.scores); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
 }
 
+func scored(t *testing.T, n int, a, b []int32, scores []float32) Relevance {
+	t.Helper()
+	rel, err := ByPairs(n, a, b, scores)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rel
+}
+
+// neither is a metric that says nothing.
+type neither struct{}
+
+func (neither) Type() string           { return "neither" }
+func (neither) Name() string           { return "neither" }
+func (neither) Params() map[string]any { return nil }
+func (neither) Validate() error        { return nil }
+
 func TestParse(t *testing.T) {
-	for _, m := range all() {
+	for _, m := range append(every(), Spearman{}) {
 		params, err := json.Marshal(m.Params())
 		if err != nil {
 			t.Fatal(err)
@@ -283,7 +334,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s with %s came back as %v, %v", m.Type(), params, got, err)
 		}
 	}
-	if _, err := Parse("recall", nil); !errors.Is(err, ErrType) || !strings.Contains(err.Error(), "reciprocal_rank, retrieval_precision") {
+	if _, err := Parse("recal", nil); !errors.Is(err, ErrType) || !strings.Contains(err.Error(), "map, ndcg, r_precision, recall, reciprocal_rank, retrieval_precision, spearman") {
 		t.Errorf("unknown type: %v", err)
 	}
 	for _, params := range []string{`{"kk":1}`, `{"k":-1}`, `{"k":1}{}`, `{`} {

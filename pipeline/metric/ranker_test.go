@@ -83,7 +83,11 @@ func TestBlocksOfFewQueries(t *testing.T) {
 	values := func(enough int) []float64 {
 		e := &evaluation{
 			objects: kernels.Candidates{Rows: data, Dim: dim, Scale: inv},
-			rel:     ByLabel(labels), metrics: []Config{ReciprocalRank{}, deepest{}}, values: make([]float64, 2*n),
+			rel:     ByLabel(labels), metrics: []Ranking{ReciprocalRank{}, deepest{}},
+			values: make([]float64, 2*n), relevant: make([]int32, n),
+		}
+		for i := range n {
+			e.queries = append(e.queries, int32(i))
 		}
 		e.findQueries()
 		r := newRanker(e)

@@ -41,21 +41,36 @@ func (r labelled) Append(dst []int32, i int) []int32 {
 	return dst
 }
 
-// ByPairs returns the relevance of pairs: for every k the objects a[k] and
-// b[k], from 0 to less than n, are relevant to each other. Pairs of an
-// object with itself do nothing, and repeated pairs count once. It keeps
-// neither slice; memory is 8 bytes a pair and 8 an object.
-func ByPairs(n int, a, b []int32) (Relevance, error) {
-	if len(a) != len(b) {
-		return nil, fmt.Errorf("there are %d first and %d second sides", len(a), len(b))
+// Scored is the relevance of pairs that have scores.
+type Scored interface {
+	Relevance
+	// Pairs are the pairs of objects and their scores, in the order that they
+	// were given in. They are not to be changed.
+	Pairs() (a, b []int32, scores []float32)
+}
+
+// ByPairs returns the relevance of pairs: for every k with a score above 0 the
+// objects a[k] and b[k], from 0 to less than n, are relevant to each other.
+// Without scores (nil) all pairs have the score 1; with scores the relevance is
+// [Scored]. A pair of an object with itself makes nothing relevant, and
+// repeated pairs count once. It copies nothing but a relevance of 8 bytes a
+// pair and 8 an object, and keeps the slices where there are scores: they must
+// not change then.
+func ByPairs(n int, a, b []int32, scores []float32) (Relevance, error) {
+	if len(a) != len(b) || scores != nil && len(a) != len(scores) {
+		return nil, fmt.Errorf("there are %d first and %d second sides and %d scores", len(a), len(b), len(scores))
 	}
+	match := func(k int) bool { return a[k] != b[k] && (scores == nil || scores[k] > 0) }
 	// The partners of object i are list[start[i]:start[i+1]].
 	start := make([]int, n+1)
 	for k := range a {
 		if uint(a[k]) >= uint(n) || uint(b[k]) >= uint(n) {
 			return nil, fmt.Errorf("pair %d is of objects %d and %d; there are %d", k, a[k], b[k], n)
 		}
-		if a[k] != b[k] {
+		if scores != nil && !finite(scores[k]) {
+			return nil, fmt.Errorf("the score of pair %d is %v", k, scores[k])
+		}
+		if match(k) {
 			start[a[k]+1]++
 			start[b[k]+1]++
 		}
@@ -65,7 +80,7 @@ func ByPairs(n int, a, b []int32) (Relevance, error) {
 	}
 	list, next := make([]int32, start[n]), slices.Clone(start[:n])
 	for k := range a {
-		if a[k] != b[k] {
+		if match(k) {
 			list[next[a[k]]], list[next[b[k]]] = b[k], a[k]
 			next[a[k]]++
 			next[b[k]]++
@@ -74,8 +89,23 @@ func ByPairs(n int, a, b []int32) (Relevance, error) {
 	for i := range n {
 		slices.Sort(list[start[i]:start[i+1]])
 	}
-	return paired{start, list}, nil
+	p := paired{start, list}
+	if scores == nil {
+		return p, nil
+	}
+	return scoredPairs{p, a, b, scores}, nil
 }
+
+func finite(v float32) bool { return v-v == 0 }
+
+type scoredPairs struct {
+	paired
+	a, b   []int32
+	scores []float32
+}
+
+// Pairs implements Scored.
+func (p scoredPairs) Pairs() (a, b []int32, scores []float32) { return p.a, p.b, p.scores }
 
 type paired struct {
 	start []int

@@ -19,6 +19,34 @@ import (
 // A head of [head.Empty] measures the embeddings as they are. It holds the
 // head's output of all objects in memory: 4·Out bytes each.
 func Evaluate(ctx context.Context, data Data, f head.Frozen, metrics ...metric.Config) (*metric.Report, error) {
+	o, err := Embed(ctx, data, f)
+	if err != nil {
+		return nil, err
+	}
+	return metric.Evaluate(ctx, o.Embeddings, o.Relevance, metrics...)
+}
+
+// Objects are the objects of a split as metrics see them.
+type Objects struct {
+	// Embeddings are the head's outputs, [n, Out].
+	Embeddings *tensor.Dense
+	// Relevance says which of them match.
+	Relevance metric.Relevance
+	// Places say where each object comes from.
+	Places []Place
+}
+
+// Place is where an object is first met in a split: the number of a row, from
+// 0, in the order of [Data.Scan], and its side, 0 or 1 for the second of a
+// pair.
+type Place struct {
+	Row  int64
+	Side int
+}
+
+// Embed passes the objects of data through a frozen head, as [Evaluate] does
+// before it measures them.
+func Embed(ctx context.Context, data Data, f head.Frozen) (*Objects, error) {
 	c := &collector{head: f, pairs: data.Kind() == loss.Pairs, ids: map[int64]int32{}}
 	if c.head.In() != data.Dim() {
 		return nil, fmt.Errorf("the head takes %d values and the data have %d", f.In(), data.Dim())
@@ -50,12 +78,11 @@ func Evaluate(ctx context.Context, data Data, f head.Frozen, metrics ...metric.C
 	rel := metric.ByLabel(c.labels)
 	if c.pairs {
 		var err error
-		if rel, err = metric.ByPairs(c.objects, c.a, c.b); err != nil {
+		if rel, err = metric.ByPairs(c.objects, c.a, c.b, c.scores); err != nil {
 			return nil, err
 		}
 	}
-	x := nn.Mat{Rows: c.objects, Cols: f.Out(), Data: c.out}
-	return metric.Evaluate(ctx, nn.Wrap(x), rel, metrics...)
+	return &Objects{nn.Wrap(nn.Mat{Rows: c.objects, Cols: f.Out(), Data: c.out}), rel, c.places}, nil
 }
 
 // collector gathers distinct objects, in order of first appearance: row by
@@ -64,11 +91,14 @@ type collector struct {
 	head    head.Frozen
 	pairs   bool
 	batches int
+	rows    int64
 	objects int
 	out     []float32 // the head's output of every object
+	places  []Place
 	ids     map[int64]int32
-	a, b    []int32 // objects of the positive pairs
-	labels  []int32 // of groups
+	a, b    []int32   // objects of the pairs
+	scores  []float32 // of the pairs, none where they have none
+	labels  []int32   // of groups
 
 	fresh   int       // objects of the batch that were not there before
 	stage   nn.Mat    // their embeddings
@@ -78,6 +108,15 @@ type collector struct {
 }
 
 func (c *collector) add(b *Batch) error {
+	if err := c.stageAll(b); err != nil {
+		return err
+	}
+	c.rows += int64(b.Rows())
+	return c.flush()
+}
+
+// stageAll stages the objects of a batch that are new.
+func (c *collector) stageAll(b *Batch) error {
 	x, err := nn.ViewCols(b.A, c.head.In())
 	if err != nil {
 		return err
@@ -90,9 +129,9 @@ func (c *collector) add(b *Batch) error {
 		c.labels = append(c.labels, b.Labels...)
 		c.stage = c.staged.Mat(x.Rows, x.Cols)
 		for i := range x.Rows {
-			c.choose(c.number(x.Row(i), nil, i), b.AChoices, i)
+			c.choose(c.number(x.Row(i), nil, i, 0), b.AChoices, i)
 		}
-		return c.flush()
+		return nil
 	}
 	y, err := nn.ViewCols(b.B, c.head.In())
 	if err != nil {
@@ -109,20 +148,19 @@ func (c *collector) add(b *Batch) error {
 	}
 	c.stage = c.staged.Mat(2*x.Rows, x.Cols)
 	for i := range x.Rows {
-		k := c.number(x.Row(i), b.AIDs, i)
+		k := c.number(x.Row(i), b.AIDs, i, 0)
 		c.choose(k, b.AChoices, i)
-		l := c.number(y.Row(i), b.BIDs, i)
+		l := c.number(y.Row(i), b.BIDs, i, 1)
 		c.choose(l, b.BChoices, i)
-		if b.Scores == nil || b.Scores[i] > 0 {
-			c.a, c.b = append(c.a, k), append(c.b, l)
-		}
+		c.a, c.b = append(c.a, k), append(c.b, l)
 	}
-	return c.flush()
+	c.scores = append(c.scores, b.Scores...)
+	return nil
 }
 
 // number returns the number of the object ids[i], and stages its embedding
 // if it is a new one; without ids it always is.
-func (c *collector) number(embedding []float32, ids []int64, i int) int32 {
+func (c *collector) number(embedding []float32, ids []int64, i, side int) int32 {
 	n := int32(c.objects + c.fresh)
 	if ids != nil {
 		if known, ok := c.ids[ids[i]]; ok {
@@ -131,6 +169,7 @@ func (c *collector) number(embedding []float32, ids []int64, i int) int32 {
 		c.ids[ids[i]] = n
 	}
 	copy(c.stage.Row(c.fresh), embedding)
+	c.places = append(c.places, Place{c.rows + int64(i), side})
 	c.fresh++
 	return n
 }

@@ -2,6 +2,7 @@ package train_test
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,6 +46,22 @@ func TestEvaluatePairs(t *testing.T) {
 	}
 	if rr := got.Values["reciprocal_rank"]; rr != (1+1+1.0/4)/3 {
 		t.Errorf("reciprocal rank is %v", rr)
+	}
+	if got, err = train.Evaluate(t.Context(), data, frozen(t, head.Empty{}, 2), metric.Spearman{}); err != nil || got.Values["spearman"] != 1 {
+		t.Errorf("the scores follow the similarities: %+v, %v", got, err)
+	}
+	objects, err := train.Embed(t.Context(), data, frozen(t, head.Empty{}, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []struct {
+		id int64
+		at train.Place
+	}{{1, train.Place{}}, {2, train.Place{Side: 1}}, {3, train.Place{Row: 1}}, {4, train.Place{Row: 2}}, {5, train.Place{Row: 2, Side: 1}}} {
+		vec := objects.Embeddings.Float32s()[2*i : 2*i+2]
+		if objects.Places[i] != want.at || !slices.Equal(vec, e[want.id]) {
+			t.Errorf("object %d is %v at %v, want %v at %v", i, vec, objects.Places[i], e[want.id], want.at)
+		}
 	}
 	data.aids, data.bids = nil, nil
 	if got, err = train.Evaluate(t.Context(), data, frozen(t, head.Empty{}, 2)); err != nil || got.Objects != 6 || got.Queries != 4 {

@@ -66,7 +66,7 @@ error. With --json a command prints exactly one JSON document.`,
 	f.BoolVarP(&a.quiet, "quiet", "q", false, "log errors only, and show no progress")
 	root.MarkFlagsMutuallyExclusive("verbose", "quiet")
 	root.AddCommand(
-		a.initCommand(), a.runCommand(), a.planCommand(), a.fillCommand(), a.trainCommand(),
+		a.initCommand(), a.runCommand(), a.planCommand(), a.fillCommand(), a.trainCommand(), a.evalCommand(),
 		a.encodeCommand(), a.inspectCommand(), a.verifyCommand(), a.repairCommand(), a.gcCommand(), a.diffCommand(),
 		a.exportCommand(), a.serveCommand(), a.tuneCommand(),
 		a.modelCommand(), a.versionCommand(),

@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"unicode"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 
 	"github.com/permafrost-ml/permafrost/cachesink"
+	"github.com/permafrost-ml/permafrost/internal/human"
 )
 
 // splitRows are the first rows of a split.
@@ -94,17 +94,4 @@ func (s *splitRows) table() [][]string {
 // cut shortens a text to one line of a table's cell.
 func cut(s string) string { return line(s, 40) }
 
-// line shortens a text to one line of at most so many characters.
-func line(s string, most int) string {
-	var out []rune
-	for _, r := range s {
-		if len(out) == most {
-			return string(out[:most-1]) + "…"
-		}
-		if !unicode.IsGraphic(r) {
-			r = ' '
-		}
-		out = append(out, r)
-	}
-	return string(out)
-}
+func line(s string, most int) string { return human.Line(s, most) }

@@ -125,12 +125,12 @@ func resultRows(r *pipeline.Result) [][]string {
 	}
 	if e := r.Eval; e != nil {
 		for _, name := range slices.Sorted(maps.Keys(e.Baseline)) {
-			before, after := e.Baseline[name], e.Tuned[name]
-			rows = append(rows, []string{"eval", fmt.Sprintf("%s: %s %.4f -> %.4f (%+.4f)", e.Split, name, before, after, after-before)})
+			rows = append(rows, []string{"eval", fmt.Sprintf("%s: %s %s -> %s (%+.4f)", e.Split, name,
+				estimate(name, e.Baseline, e.BaselineDeviation), estimate(name, e.Tuned, e.TunedDeviation), e.Tuned[name]-e.Baseline[name])})
 		}
 	}
 	if o := r.Output; o != nil {
-		rows = append(rows, []string{"output", o.Head}, []string{"", o.Report})
+		rows = append(rows, []string{"output", o.Head}, []string{"", o.Report}, []string{"", o.Page})
 	}
 	return rows
 }

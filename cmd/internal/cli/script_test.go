@@ -54,6 +54,7 @@ func TestScripts(t *testing.T) {
 			"flip":   scriptFlip,
 			"await":  scriptAwait,
 			"json":   scriptJSON,
+			"same":   scriptSame,
 			"lines":  scriptLines,
 			"arrows": scriptArrows,
 			"flight": scriptFlight,
@@ -137,6 +138,25 @@ func scriptAwait(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("no %s after 30 s", args[0])
+}
+
+// scriptSame holds a key of two JSON documents to one value: same FILE FILE
+// KEY.
+func scriptSame(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: same FILE FILE KEY")
+	}
+	var values [2]string
+	for i, name := range args[:2] {
+		var doc map[string]json.RawMessage
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile(name)), &doc))
+		if values[i] = string(doc[args[2]]); values[i] == "" {
+			ts.Fatalf("no %q in %s", args[2], name)
+		}
+	}
+	if values[0] != values[1] {
+		ts.Fatalf("%s is\n%s in %s and\n%s in %s", args[2], values[0], args[0], values[1], args[1])
+	}
 }
 
 // scriptJSON checks that a file (or stdout) is exactly one JSON document and
