@@ -4,13 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/apache/arrow/go/v15/arrow/array"
-	"github.com/apache/arrow/go/v15/arrow/memory"
 	"go.uber.org/goleak"
 	"gorgonia.org/tensor"
 
@@ -301,42 +299,6 @@ func TestEpochFills(t *testing.T) {
 	}
 	if n != 1 {
 		t.Errorf("%d turns", n)
-	}
-}
-
-// TestManyEpochs: epochs, whole and broken off, leave nothing behind.
-func TestManyEpochs(t *testing.T) {
-	cfg := config(t, t.TempDir())
-	cfg.Train.BatchSize = 2
-	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
-	cfg.Allocator = mem
-	p := open(t, cfg)
-	order(t, p, 0)
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	descriptors := func() int {
-		open, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Skip(err)
-		}
-		return len(open)
-	}
-	files, bytes := descriptors(), mem.CurrentAlloc()
-	for epoch := range 1000 {
-		n := 0
-		for _, err := range p.Epoch(t.Context(), "train", epoch) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n++; n > epoch%7 && epoch%2 == 0 {
-				break
-			}
-		}
-	}
-	if more := descriptors() - files; more > 4 { // other tests run beside it
-		t.Errorf("%d more descriptors are open", more)
-	}
-	if more := mem.CurrentAlloc() - bytes; more > 32*64<<10 {
-		t.Errorf("%d more bytes are allocated", more)
 	}
 }
 
