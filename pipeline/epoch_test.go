@@ -308,7 +308,7 @@ func TestEpochAllocatesNothing(t *testing.T) {
 	for _, sequential := range []bool{false, true} {
 		cfg := config(t, t.TempDir())
 		cfg.Splits["train"] = source.Seq("many", func(yield func(row, error) bool) {
-			for i := range 3000 {
+			for i := range 1100 {
 				if !yield(row{Q: fmt.Sprint("question ", i), C: fmt.Sprint("class ", i%7), N: int64(i)}, nil) {
 					return
 				}
@@ -316,7 +316,8 @@ func TestEpochAllocatesNothing(t *testing.T) {
 		})
 		cfg.Sample = groupOf
 		cfg.Allocator = nil
-		cfg.Train.BatchSize = 8
+		cfg.Train.BatchSize = 4
+		cfg.Cache.ShardObjects = 0 // one
 		cfg.Train.Sequential = sequential
 		p := open(t, cfg)
 		order(t, p, 0)
@@ -324,7 +325,7 @@ func TestEpochAllocatesNothing(t *testing.T) {
 		defer stop()
 		turn := func() {
 			b, err, ok := next()
-			if err != nil || !ok || b.A("enc").Shape()[0] != 8 || b.Record().NumRows() != 8 {
+			if err != nil || !ok || b.A("enc").Shape()[0] != 4 || b.Record().NumRows() != 4 {
 				t.Fatal("an epoch that is too short", err)
 			}
 		}
