@@ -587,6 +587,32 @@ func (q quick) CreateTemp(dir, pattern string) (store.File, error) {
 // quickDir is Dir over quick.
 func quickDir(path string) Storage { return store.NewDir(path, quick{}) }
 
+// keeping are samples with kept columns of every type, with nulls.
+func keeping(n int) []encode.Sample {
+	out := groups("k", n, n)
+	for i := range out {
+		cell := func(name string, v any) encode.KeepColumn {
+			if i%3 == len(name)%3 {
+				v = nil
+			}
+			return encode.KeepColumn{Name: name, Value: v}
+		}
+		out[i].Keep = []encode.KeepColumn{
+			cell("whole", int64(i)), cell("half", float64(i)/2), cell("is", i%2 == 0),
+			cell("text", strings.Repeat("x", i%40)), cell("bytes", []byte(fmt.Sprint(i))),
+			{Name: "full", Value: int64(-i)},
+		}
+	}
+	return out
+}
+
+func keepingFill(n int) setup {
+	return setup{
+		splits: map[string][]encode.Sample{"train": keeping(n)}, shard: 4000, batch: 512,
+		uses: []encode.Use{{Name: "e"}, {Name: "raw"}}, uncached: []string{"raw"},
+	}
+}
+
 // unmapped is a storage whose files are read.
 type unmapped struct{ Storage }
 

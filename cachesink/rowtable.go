@@ -36,18 +36,18 @@ type cellKind struct {
 func kindOf(f arrow.Field, nullable bool) (k cellKind, err error) {
 	k = cellKind{typ: f.Type, nullable: nullable}
 	switch t := f.Type.(type) {
-	case *arrow.Int64Type, *arrow.Float64Type, *arrow.Float32Type, *arrow.FixedSizeBinaryType:
+	case *arrow.Int64Type, *arrow.Float64Type, *arrow.Float32Type:
 		k.width = t.(arrow.FixedWidthDataType).Bytes()
 	case *arrow.BooleanType:
 	case *arrow.StringType, *arrow.BinaryType:
 		k.width = -1
 	default:
-		err = fmt.Errorf("%w: column %q is %v", ErrSchema, f.Name, f.Type)
+		if !arrow.TypeEqual(t, IDType) {
+			return k, fmt.Errorf("%w: column %q is %v", ErrSchema, f.Name, t)
+		}
+		k.width = idBytes
 	}
-	if err == nil && k.width == 0 && f.Type.ID() != arrow.BOOL {
-		err = fmt.Errorf("%w: column %q has no bytes", ErrSchema, f.Name)
-	}
-	return k, err
+	return k, nil
 }
 
 // bytes is what the values of so many rows take, texts and binaries left out.

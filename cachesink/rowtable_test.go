@@ -4,47 +4,18 @@ package cachesink
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 
-	"github.com/permafrost-ml/permafrost/encode"
 	"github.com/permafrost-ml/permafrost/internal/store"
 )
-
-// keeping are samples with kept columns of every type, with nulls.
-func keeping(n int) []encode.Sample {
-	out := groups("k", n, n)
-	for i := range out {
-		cell := func(name string, v any) encode.KeepColumn {
-			if i%3 == len(name)%3 {
-				v = nil
-			}
-			return encode.KeepColumn{Name: name, Value: v}
-		}
-		out[i].Keep = []encode.KeepColumn{
-			cell("whole", int64(i)), cell("half", float64(i)/2), cell("is", i%2 == 0),
-			cell("text", strings.Repeat("x", i%40)), cell("bytes", []byte(fmt.Sprint(i))),
-			{Name: "full", Value: int64(-i)},
-		}
-	}
-	return out
-}
-
-func keepingFill(n int) setup {
-	return setup{
-		splits: map[string][]encode.Sample{"train": keeping(n)}, shard: 4000, batch: 512,
-		uses: []encode.Use{{Name: "e"}, {Name: "raw"}}, uncached: []string{"raw"},
-	}
-}
 
 // TestRowsMapped: rows are the same whether the files are mapped, copied or
 // read, in any order, with nulls and in several record batches.

@@ -48,10 +48,10 @@ func (d *Dir) Path(name string) string { return filepath.Join(d.root, filepath.F
 
 type dirReader struct {
 	File
-	size int64
+	info fs.FileInfo // when it was opened
 }
 
-func (r *dirReader) Size() int64 { return r.size }
+func (r *dirReader) Size() int64 { return r.info.Size() }
 
 func (r *dirReader) ReadAt(b []byte, off int64) (int, error) { return readAt(r.File, b, off) }
 
@@ -81,7 +81,7 @@ func (d *Dir) Open(ctx context.Context, name string) (Reader, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &dirReader{f, info.Size()}, nil
+	return &dirReader{f, info}, nil
 }
 
 // Stat implements [Store].

@@ -45,6 +45,7 @@ var errChanged = errors.New("it was changed while it was mapped")
 // cannot be mapped, or this one: an empty one, one of a filesystem that is not
 // the operating system's, or one too many for the system.
 func (d *Dir) Map(ctx context.Context, name string) (*Mapping, error) {
+	opened := time.Now() // before it is looked at
 	r, err := d.Open(ctx, name)
 	if err != nil {
 		return nil, err
@@ -54,10 +55,7 @@ func (d *Dir) Map(ctx context.Context, name string) (*Mapping, error) {
 	if !ok || r.Size() == 0 || int64(int(r.Size())) != r.Size() {
 		return nil, errors.ErrUnsupported
 	}
-	m := &Mapping{path: d.Path(name), Opened: time.Now(), free: unmapFile}
-	if m.info, err = f.Stat(); err != nil {
-		return nil, err
-	}
+	m := &Mapping{path: d.Path(name), Opened: opened, free: unmapFile, info: r.(*dirReader).info}
 	m.State = stateOf(m.info)
 	if m.Bytes, err = mapFile(f, int(m.info.Size())); err != nil {
 		return nil, fmt.Errorf("map %s: %w: %w", m.path, errors.ErrUnsupported, err)
