@@ -5,7 +5,7 @@ import "fmt"
 // Sizes of blocks, in elements. A block of a stays in the second-level cache
 // and one panel of b in the first; the results do not depend on them.
 const (
-	rowBlock  = 192 // rows of a that are packed at once; a multiple of tileRows
+	rowBlock  = 264 // rows of a that are packed at once; a multiple of tileRows
 	colStrip  = 64  // columns of b that are packed at once for few rows of a
 	wideStrip = 256 // the same for many rows
 	termBlock = 384 // most terms of k
