@@ -70,15 +70,14 @@ func (n *network) forward(ctx context.Context, s *scratch, ids []int32, ends []i
 		// residual's last place: so it is added at the end.
 		out := s.wide[:tokens*h]
 		l.attention.apply(out, heads, tokens)
-		kernels.Axpy(1, out, s.x)
-		l.norm1.apply(s.x)
+		l.norm1.applySum(s.x, out)
 		n.feed(s, l, tokens)
-		l.norm2.apply(s.x)
 	}
 	return nil
 }
 
-// feed adds the feed-forward network's output to s.x, some rows at a time.
+// feed adds the feed-forward network's output to s.x and normalizes that, some
+// rows at a time.
 func (n *network) feed(s *scratch, l *layer, tokens int) {
 	h, width := n.arch.hidden, n.arch.intermediate
 	step := blockRows(width)
@@ -89,7 +88,7 @@ func (n *network) feed(s *scratch, l *layer, tokens int) {
 		n.arch.act.apply(up, s.spare)
 		out := s.spare[:rows*h]
 		l.down.apply(out, up, rows)
-		kernels.Axpy(1, out, x)
+		l.norm2.applySum(x, out)
 	}
 }
 

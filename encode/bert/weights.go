@@ -55,6 +55,15 @@ func (n *norm) apply(x []float32) {
 	}
 }
 
+// applySum replaces the rows of x by those of x + y, normalized.
+func (n *norm) applySum(x, y []float32) {
+	width := len(n.gain)
+	for at := 0; at < len(x); at += width {
+		row := x[at : at+width]
+		kernels.AddLayerNorm(row, row, y[at:at+width], n.gain, n.bias, n.eps)
+	}
+}
+
 // layer is one block of a transformer.
 type layer struct {
 	qkv       linear // queries, keys and values side by side
