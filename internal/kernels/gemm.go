@@ -122,14 +122,15 @@ func (g *product) tiles(a rows, b []float32, i, mc, j, nc, k int, first bool) {
 	for jr, width := 0, 0; jr < nc; jr += width {
 		width = tileWidth(nc - jr)
 		panel, cols := b[jr*k:], nc-jr
-		ahead := panel[width*k:]
-		ahead = ahead[:min(len(ahead), width*k)]
-		for ir, height := 0, 0; ir < mc; ir += height {
+		for ir, height, count := 0, 0, 0; ir < mc; ir += count * height {
 			height = tileHeight(mc-ir, width)
-			ahead = ahead[min(len(ahead), k/4*16):]
+			count = 1
+			if cols >= width {
+				count = (mc - ir) / height
+			}
 			a, start, c := a.from(ir, 0), start.from(ir, jr), c.from(ir, jr)
 			if cols >= width {
-				tile(height, width, k, a, panel, ahead, start, c)
+				tile(count, height, width, k, a, panel, start, c)
 				continue
 			}
 			// A tile that is narrower is computed beside c.
@@ -140,7 +141,7 @@ func (g *product) tiles(a rows, b []float32, i, mc, j, nc, k int, first bool) {
 				}
 				start = beside
 			}
-			tile(height, width, k, a, panel, ahead, start, beside)
+			tile(1, height, width, k, a, panel, start, beside)
 			for r := range height {
 				copy(c.data[r*c.ld:][:cols], beside.from(r, 0).data)
 			}

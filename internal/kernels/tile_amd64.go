@@ -4,53 +4,47 @@
 
 package kernels
 
-// tile1x16 writes the product of 1 rows and 16 packed columns over k terms to c. The
-// sums begin with what is in from, or with zeros if that is nil. Rows of a, from and
-// c are lda, ldf and ldc floats apart. What lies ahead is read into the second-level cache,
-// a line for every four terms.
+// tile1x16 writes the product of count times 1 rows and 16 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile1x16(k int, a *float32, lda int, b *float32, ahead *float32, from *float32, ldf int, c *float32, ldc int)
+func tile1x16(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile2x16 writes the product of 2 rows and 16 packed columns over k terms to c. The
-// sums begin with what is in from, or with zeros if that is nil. Rows of a, from and
-// c are lda, ldf and ldc floats apart. What lies ahead is read into the second-level cache,
-// a line for every four terms.
+// tile2x16 writes the product of count times 2 rows and 16 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile2x16(k int, a *float32, lda int, b *float32, ahead *float32, from *float32, ldf int, c *float32, ldc int)
+func tile2x16(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile3x16 writes the product of 3 rows and 16 packed columns over k terms to c. The
-// sums begin with what is in from, or with zeros if that is nil. Rows of a, from and
-// c are lda, ldf and ldc floats apart. What lies ahead is read into the second-level cache,
-// a line for every four terms.
+// tile3x16 writes the product of count times 3 rows and 16 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile3x16(k int, a *float32, lda int, b *float32, ahead *float32, from *float32, ldf int, c *float32, ldc int)
+func tile3x16(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile4x16 writes the product of 4 rows and 16 packed columns over k terms to c. The
-// sums begin with what is in from, or with zeros if that is nil. Rows of a, from and
-// c are lda, ldf and ldc floats apart. What lies ahead is read into the second-level cache,
-// a line for every four terms.
+// tile4x16 writes the product of count times 4 rows and 16 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile4x16(k int, a *float32, lda int, b *float32, ahead *float32, from *float32, ldf int, c *float32, ldc int)
+func tile4x16(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile5x16 writes the product of 5 rows and 16 packed columns over k terms to c. The
-// sums begin with what is in from, or with zeros if that is nil. Rows of a, from and
-// c are lda, ldf and ldc floats apart. What lies ahead is read into the second-level cache,
-// a line for every four terms.
+// tile5x16 writes the product of count times 5 rows and 16 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile5x16(k int, a *float32, lda int, b *float32, ahead *float32, from *float32, ldf int, c *float32, ldc int)
+func tile5x16(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile6x16 writes the product of 6 rows and 16 packed columns over k terms to c. The
-// sums begin with what is in from, or with zeros if that is nil. Rows of a, from and
-// c are lda, ldf and ldc floats apart. What lies ahead is read into the second-level cache,
-// a line for every four terms.
+// tile6x16 writes the product of count times 6 rows and 16 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile6x16(k int, a *float32, lda int, b *float32, ahead *float32, from *float32, ldf int, c *float32, ldc int)
+func tile6x16(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
 // packRows16 copies k rows of 16 floats that are ld floats apart.
 //

@@ -13,74 +13,64 @@ func tileWidth(cols int) int {
 }
 
 func tileHeight(rows, width int) int {
-	most := tileRows
-	if width > tileCols {
-		most = 2 * tileRows
+	if width > tileCols && rows >= 2*tileRows {
+		return 2 * tileRows
 	}
-	switch {
-	case rows >= most:
-		return most
-	case rows > tileRows:
-		return tileRows
-	default:
-		return rows
-	}
+	return min(rows, tileRows)
 }
 
-// tile writes the product of so many rows of a and of the width columns of the
-// packed panels b over k terms to c. The sums begin with what is in start.
-func tile(height, width, k int, a rows, b, ahead []float32, start, c rows) {
+// tile writes the product of count times so many rows of a and of the width
+// columns of the packed panels b over k terms to c. The sums begin with what is
+// in start.
+func tile(count, height, width, k int, a rows, b []float32, start, c rows) {
 	if !fast {
-		tileGo(height, k, a, b, start, c)
+		tileGo(count*height, k, a, b, start, c)
 		return
 	}
-	_, _, _ = a.data[(height-1)*a.ld+k-1], b[width*k-1], c.data[(height-1)*c.ld+width-1]
+	last := count*height - 1
+	_, _, _ = a.data[last*a.ld+k-1], b[width*k-1], c.data[last*c.ld+width-1]
 	var from *float32
 	if start.data != nil {
-		_ = start.data[(height-1)*start.ld+width-1]
+		_ = start.data[last*start.ld+width-1]
 		from = &start.data[0]
 	}
 	x, y, z := &a.data[0], &b[0], &c.data[0]
-	next := y
-	if len(ahead) > 0 {
-		next = &ahead[0]
-	}
 	if width > tileCols {
-		wideTile(height, k, x, a.ld, y, next, from, start.ld, z, c.ld)
+		wideTile(count, height, k, x, a.ld, y, from, start.ld, z, c.ld)
 		return
 	}
 	switch height {
 	case 1:
-		tile1x16(k, x, a.ld, y, next, from, start.ld, z, c.ld)
+		tile1x16(count, k, x, a.ld, y, from, start.ld, z, c.ld)
 	case 2:
-		tile2x16(k, x, a.ld, y, next, from, start.ld, z, c.ld)
+		tile2x16(count, k, x, a.ld, y, from, start.ld, z, c.ld)
 	case 3:
-		tile3x16(k, x, a.ld, y, next, from, start.ld, z, c.ld)
+		tile3x16(count, k, x, a.ld, y, from, start.ld, z, c.ld)
 	case 4:
-		tile4x16(k, x, a.ld, y, next, from, start.ld, z, c.ld)
+		tile4x16(count, k, x, a.ld, y, from, start.ld, z, c.ld)
 	case 5:
-		tile5x16(k, x, a.ld, y, next, from, start.ld, z, c.ld)
+		tile5x16(count, k, x, a.ld, y, from, start.ld, z, c.ld)
 	default:
-		tile6x16(k, x, a.ld, y, next, from, start.ld, z, c.ld)
+		tile6x16(count, k, x, a.ld, y, from, start.ld, z, c.ld)
 	}
 }
 
-func wideTile(height, k int, a *float32, lda int, b, ahead, from *float32, ldf int, c *float32, ldc int) {
+func wideTile(count, height, k int, a *float32, lda int, b, from *float32, ldf int, c *float32, ldc int) {
 	switch height {
 	case 1:
-		tile1x32(k, a, lda, b, ahead, from, ldf, c, ldc)
+		tile1x32(count, k, a, lda, b, from, ldf, c, ldc)
 	case 2:
-		tile2x32(k, a, lda, b, ahead, from, ldf, c, ldc)
+		tile2x32(count, k, a, lda, b, from, ldf, c, ldc)
 	case 3:
-		tile3x32(k, a, lda, b, ahead, from, ldf, c, ldc)
+		tile3x32(count, k, a, lda, b, from, ldf, c, ldc)
 	case 4:
-		tile4x32(k, a, lda, b, ahead, from, ldf, c, ldc)
+		tile4x32(count, k, a, lda, b, from, ldf, c, ldc)
 	case 5:
-		tile5x32(k, a, lda, b, ahead, from, ldf, c, ldc)
+		tile5x32(count, k, a, lda, b, from, ldf, c, ldc)
 	case 6:
-		tile6x32(k, a, lda, b, ahead, from, ldf, c, ldc)
+		tile6x32(count, k, a, lda, b, from, ldf, c, ldc)
 	default:
-		tile12x32(k, a, lda, b, ahead, from, ldf, c, ldc)
+		tile12x32(count, k, a, lda, b, from, ldf, c, ldc)
 	}
 }
 

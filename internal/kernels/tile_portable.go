@@ -6,7 +6,9 @@ func tileWidth(int) int { return tileCols }
 
 func tileHeight(rows, _ int) int { return min(rows, tileRows) }
 
-func tile(height, _, k int, a rows, b, _ []float32, start, c rows) { tileGo(height, k, a, b, start, c) }
+func tile(count, height, _, k int, a rows, b []float32, start, c rows) {
+	tileGo(count*height, k, a, b, start, c)
+}
 
 func copyTerms(_, _ []float32, _, _ int) int { return 0 }
 

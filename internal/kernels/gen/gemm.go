@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -40,12 +41,15 @@ func gemm512() {
 func tile(rows int) {
 	cols, width := 2*lanes, 4*lanes // columns, bytes of a vector
 	name := fmt.Sprintf("tile%dx%d", rows, cols)
-	TEXT(name, NOSPLIT, "func(k int, a *float32, lda int, b, ahead, from *float32, ldf int, c *float32, ldc int)")
-	Doc(fmt.Sprintf("%s writes the product of %d rows and %d packed columns over k terms to c. The", name, rows, cols),
-		"sums begin with what is in from, or with zeros if that is nil. Rows of a, from and",
-		"c are lda, ldf and ldc floats apart. What lies ahead is read into the second-level cache,",
-		"a line for every four terms.")
+	TEXT(name, NOSPLIT, "func(count, k int, a *float32, lda int, b, from *float32, ldf int, c *float32, ldc int)")
+	Doc(fmt.Sprintf("%s writes the product of count times %d rows and %d packed columns over k terms to", name, rows, cols),
+		"c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c",
+		"are lda, ldf and ldc floats apart.")
 	Pragma("noescape")
+	// The panels behind these are read into the second-level cache, a line for
+	// every four terms.
+	ahead := skip(Load(Param("b"), GP64()), cols)
+	Label("tile")
 	k := Load(Param("k"), GP64())
 	a := addresses(rows, "a", "lda")
 	b := Load(Param("b"), GP64())
@@ -72,7 +76,7 @@ func tile(rows int) {
 	}
 	JMP(LabelRef("begin"))
 	Label("load")
-	eachRow(from, "ldf", acc, func(v group, row Mem) {
+	eachRow("from", "ldf", acc, func(v group, row Mem) {
 		VMOVUPS(row, v[0])
 		VMOVUPS(row.Offset(width), v[1])
 	})
@@ -83,7 +87,6 @@ func tile(rows int) {
 	SHRQ(Imm(2), steps)
 	JZ(LabelRef("tail"))
 	b0, b1, x := vector(), vector(), vector()
-	ahead := Load(Param("ahead"), GP64())
 	term := func(t int) {
 		VMOVUPS(Mem{Base: b, Disp: 64 * t}, b0)
 		VMOVUPS(right.Offset(64*t), b1)
@@ -122,24 +125,45 @@ func tile(rows int) {
 	JNZ(LabelRef("one"))
 
 	Label("store")
-	eachRow(Load(Param("c"), GP64()), "ldc", acc, func(v group, row Mem) {
+	eachRow("c", "ldc", acc, func(v group, row Mem) {
 		VMOVUPS(v[0], row)
 		VMOVUPS(v[1], row.Offset(width))
 	})
+	// They are there. From then on it costs nothing.
+	b = Load(Param("b"), b)
+	CMPQ(ahead, skip(skip(b, cols), cols))
+	CMOVQCC(b, ahead)
+	// The rows of the next tile.
+	next, step := Load(Param("a"), GP64()), Load(Param("lda"), GP64())
+	IMUL3Q(Imm(uint64(4*rows)), step, step)
+	ADDQ(step, next)
+	Store(next, Param("a"))
+	count := Load(Param("count"), GP64())
+	DECQ(count)
+	Store(count, Param("count"))
+	JNZ(LabelRef("tile"))
 	VZEROUPPER()
 	RET()
 }
 
-// eachRow runs do for each of the sums, with the address of its row.
-func eachRow(row Register, ld string, acc []group, do func(v group, row Mem)) {
-	step := Load(Param(ld), GP64())
+// skip is the address behind so many packed columns.
+func skip(panels Register, cols int) Register {
+	size := Load(Param("k"), GP64())
+	SHLQ(Imm(uint64(math.Ilogb(float64(4*cols)))), size)
+	ADDQ(panels, size)
+	return size
+}
+
+// eachRow runs do for each of the sums, with the address of its row, and moves
+// the pointer on to the rows of the next tile.
+func eachRow(pointer, ld string, acc []group, do func(v group, row Mem)) {
+	row, step := Load(Param(pointer), GP64()), Load(Param(ld), GP64())
 	SHLQ(Imm(2), step)
-	for i, v := range acc {
+	for _, v := range acc {
 		do(v, Mem{Base: row})
-		if i < len(acc)-1 {
-			ADDQ(step, row)
-		}
+		ADDQ(step, row)
 	}
+	Store(row, Param(pointer))
 }
 
 // addresses are those of rows that begin at a pointer, a base register for
