@@ -21,6 +21,9 @@ func (a *Attention) Head(n, d int, q, k, v []float32, ld int, bias []float32, ou
 	if n == 0 || d == 0 {
 		return
 	}
+	if bias != nil {
+		check("bias", 1, 2*n-1, bias, 2*n-1)
+	}
 	// Rows of scores end at a whole tile, and what is behind them is not read.
 	wide := ceil(n, tileCols)
 	most := min(n, max(1, scoreBlock/wide))

@@ -23,5 +23,5 @@ func adviseHuge(x []float32) {
 	start &^= hugePage - 1
 	end = (end + hugePage - 1) &^ (hugePage - 1)
 	// It is advice: where it cannot be followed, nothing is lost.
-	unix.Syscall(unix.SYS_MADVISE, start, end-start, unix.MADV_HUGEPAGE)
+	_, _, _ = unix.Syscall(unix.SYS_MADVISE, start, end-start, unix.MADV_HUGEPAGE)
 }
