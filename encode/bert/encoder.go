@@ -22,8 +22,9 @@ type encoder struct {
 	net     *network
 	release func()
 
-	ids     []int32
-	ends    []int
+	ids     []int32 // of a batch's texts, end to end
+	sizes   []int   // of the texts
+	ends    []int   // of those of a pass
 	scratch scratch
 	vec     [2][]float32
 }
@@ -54,32 +55,34 @@ func (e *encoder) encode(ctx context.Context, n int, dst []float32, next func(id
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// A pass takes texts as long as they fit; the one that no longer does
-	// goes to the front of the next.
-	done, pending := 0, 0
-	e.ids, e.ends = e.ids[:0], e.ends[:0]
+	e.ids, e.sizes, e.ends = e.ids[:0], e.sizes[:0], e.ends[:0]
 	for i := range n {
 		from := len(e.ids)
 		if e.ids, err = next(e.ids, i); err != nil {
 			return fmt.Errorf("text %d: %w", i, err)
 		}
-		if from > 0 && len(e.ids) > passTokens {
-			if err := e.pass(ctx, e.ids[:from], e.ends, dst[done*e.dim:i*e.dim]); err != nil {
-				return err
-			}
-			done, pending = i, copy(e.ids, e.ids[from:])
-			e.ids, e.ends = e.ids[:pending], e.ends[:0]
-		}
-		e.ends = append(e.ends, len(e.ids))
+		e.sizes = append(e.sizes, len(e.ids)-from)
 	}
-	return e.pass(ctx, e.ids, e.ends, dst[done*e.dim:])
+	// A pass takes texts as long as they fit, but no more than an even share:
+	// a small last one would read the weights for few tokens.
+	passes := (len(e.ids) + passTokens - 1) / passTokens
+	done, at, tokens := 0, 0, 0
+	for i, size := range e.sizes {
+		tokens += size
+		e.ends = append(e.ends, tokens)
+		if i+1 < n && tokens+e.sizes[i+1] <= passTokens && tokens*passes < len(e.ids) {
+			continue
+		}
+		if err := e.pass(ctx, e.ids[at:at+tokens], e.ends, dst[done*e.dim:(i+1)*e.dim]); err != nil {
+			return err
+		}
+		done, at, tokens, e.ends = i+1, at+tokens, 0, e.ends[:0]
+	}
+	return nil
 }
 
 // pass encodes the texts whose ids lie end to end.
 func (e *encoder) pass(ctx context.Context, ids []int32, ends []int, dst []float32) error {
-	if len(ends) == 0 {
-		return nil
-	}
 	if err := e.net.forward(ctx, &e.scratch, ids, ends); err != nil {
 		return err
 	}

@@ -12,8 +12,8 @@ import (
 // enough that what lies between them stays in the caches.
 const passTokens = 256
 
-// maxBlock bounds the values of a block of attention or of the intermediate
-// layer, which for a long text or a wide layer are computed in several.
+// maxBlock bounds the values of a block of the intermediate layer, which for a
+// wide one is computed in several.
 const maxBlock = 1 << 19
 
 // blockRows is the number of rows of that width in a block.
@@ -21,11 +21,12 @@ func blockRows(width int) int { return min(max(1, maxBlock/width), passTokens) }
 
 // scratch is the memory of a pass. It grows to the largest pass.
 type scratch struct {
-	x      []float32 // tokens rows of hidden values
-	wide   []float32 // rows of queries, keys and values, or a block of the intermediate layer
-	spare  []float32 // the heads' output, or scratch of an activation
-	scores []float32 // attention of a block of one head's queries over one text
-	bias   []float32 // of relative positions: for each head, by distance
+	x     []float32 // tokens rows of hidden values
+	wide  []float32 // rows of queries, keys and values, or a block of the intermediate layer
+	spare []float32 // the heads' output, or scratch of an activation
+	bias  []float32 // of relative positions: for each head, by distance
+
+	attention kernels.Attention
 }
 
 func grown(x []float32, n int) []float32 {
@@ -49,7 +50,6 @@ func (n *network) forward(ctx context.Context, s *scratch, ids []int32, ends []i
 	s.x = grown(s.x, tokens*h)
 	s.wide = grown(s.wide, max(tokens*3*h, block))
 	s.spare = grown(s.spare, max(tokens*h, block))
-	s.scores = grown(s.scores, longest*min(longest, blockRows(longest)))
 	if n.relative != nil {
 		n.relativeBias(s, longest)
 	}
@@ -70,15 +70,14 @@ func (n *network) forward(ctx context.Context, s *scratch, ids []int32, ends []i
 		// residual's last place: so it is added at the end.
 		out := s.wide[:tokens*h]
 		l.attention.apply(out, heads, tokens)
-		kernels.Axpy(1, out, s.x)
-		l.norm1.apply(s.x)
+		l.norm1.applySum(s.x, out)
 		n.feed(s, l, tokens)
-		l.norm2.apply(s.x)
 	}
 	return nil
 }
 
-// feed adds the feed-forward network's output to s.x, some rows at a time.
+// feed adds the feed-forward network's output to s.x and normalizes that, some
+// rows at a time.
 func (n *network) feed(s *scratch, l *layer, tokens int) {
 	h, width := n.arch.hidden, n.arch.intermediate
 	step := blockRows(width)
@@ -89,7 +88,7 @@ func (n *network) feed(s *scratch, l *layer, tokens int) {
 		n.arch.act.apply(up, s.spare)
 		out := s.spare[:rows*h]
 		l.down.apply(out, up, rows)
-		kernels.Axpy(1, out, x)
+		l.norm2.applySum(x, out)
 	}
 }
 
@@ -113,32 +112,21 @@ func (n *network) embed(x []float32, ids []int32, ends []int) {
 }
 
 // attend writes the attention of one text of that many tokens to out, all
-// heads side by side. In a row of qkv are the queries of all heads, then the
-// keys, then the values.
+// heads side by side. In a row of qkv are the queries of all heads, which it
+// scales, then the keys, then the values.
 func (n *network) attend(s *scratch, out, qkv []float32, tokens, longest int) {
 	h, d := n.arch.hidden, n.arch.head()
 	scale := float32(1 / math.Sqrt(float64(d)))
-	step := min(tokens, blockRows(tokens))
+	for i := range tokens {
+		q := qkv[i*3*h:][:h]
+		kernels.Scale(scale, q, q)
+	}
 	for at := 0; at < h; at += d {
-		q, k, v := qkv[at:], qkv[h+at:], qkv[2*h+at:]
-		for from := 0; from < tokens; from += step {
-			rows := min(step, tokens-from)
-			scores, beta := s.scores[:rows*tokens], float32(0)
-			if n.relative != nil {
-				// The bias is a function of key minus query.
-				bias := s.bias[at/d*(2*longest-1):][:2*longest-1]
-				for i := range rows {
-					copy(scores[i*tokens:(i+1)*tokens], bias[longest-1-from-i:])
-				}
-				beta = 1
-			}
-			kernels.Gemm(false, true, rows, tokens, d, scale, q[from*3*h:], 3*h, k, 3*h, beta, scores, tokens, 1)
-			for i := range rows {
-				row := scores[i*tokens : (i+1)*tokens]
-				kernels.Softmax(row, row)
-			}
-			kernels.Gemm(false, false, rows, d, tokens, 1, scores, tokens, v, 3*h, 0, out[from*h+at:], h, 1)
+		var bias []float32
+		if n.relative != nil {
+			bias = s.bias[at/d*(2*longest-1)+longest-tokens:]
 		}
+		s.attention.Head(tokens, d, qkv[at:], qkv[h+at:], qkv[2*h+at:], 3*h, bias, out[at:], h)
 	}
 }
 

@@ -26,6 +26,10 @@ type linear struct {
 
 // apply writes the map of rows rows of x to y. Rows lie end to end.
 func (l *linear) apply(y, x []float32, rows int) {
+	if l.bytes == nil {
+		kernels.Affine(rows, x, l.in, l.weight, l.bias, y, l.out, 1)
+		return
+	}
 	for i := range rows {
 		row := y[i*l.out : (i+1)*l.out]
 		if l.bias == nil {
@@ -34,11 +38,7 @@ func (l *linear) apply(y, x []float32, rows int) {
 			copy(row, l.bias)
 		}
 	}
-	if l.bytes != nil {
-		kernels.GemmInt8(rows, x, l.in, l.bytes, true, y, l.out, 1)
-		return
-	}
-	kernels.GemmPacked(false, rows, 1, x, l.in, l.weight, 1, y, l.out, 1)
+	kernels.GemmInt8(rows, x, l.in, l.bytes, true, y, l.out, 1)
 }
 
 // norm is a layer normalization.
@@ -52,6 +52,15 @@ func (n *norm) apply(x []float32) {
 	width := len(n.gain)
 	for at := 0; at < len(x); at += width {
 		kernels.LayerNorm(x[at:at+width], x[at:at+width], n.gain, n.bias, n.eps)
+	}
+}
+
+// applySum replaces the rows of x by those of x + y, normalized.
+func (n *norm) applySum(x, y []float32) {
+	width := len(n.gain)
+	for at := 0; at < len(x); at += width {
+		row := x[at : at+width]
+		kernels.AddLayerNorm(row, row, y[at:at+width], n.gain, n.bias, n.eps)
 	}
 }
 

@@ -5,7 +5,7 @@ import "fmt"
 // Sizes of blocks, in elements. A block of a stays in the second-level cache
 // and one panel of b in the first; the results do not depend on them.
 const (
-	rowBlock  = 192 // rows of a that are packed at once; a multiple of tileRows
+	rowBlock  = 264 // rows of a that are packed at once; a multiple of tileRows
 	colStrip  = 64  // columns of b that are packed at once for few rows of a
 	wideStrip = 256 // the same for many rows
 	termBlock = 384 // most terms of k
@@ -63,6 +63,7 @@ type product struct {
 	c           []float32
 	ldc         int
 	alpha, beta float32
+	bias        []float32 // what the chains of every row begin with, in place of beta·c, if beta is 0
 }
 
 // termsOf is the number of terms of a block of k.
@@ -74,8 +75,8 @@ func termsOf(k int) int {
 // ceil is the least multiple of unit that is n or more.
 func ceil(n, unit int) int { return (n + unit - 1) / unit * unit }
 
-// scale multiplies a block of c by beta where the chains do not start at
-// zero, and reports whether that is all there is to do.
+// scale multiplies a block of c by beta where the chains begin with that, and
+// reports whether there are no terms and all is done.
 func (g *product) scale(i0, i1, j0, j1 int) bool {
 	done := g.k == 0 || g.alpha == 0
 	if g.beta == 1 || g.beta == 0 && !done {
@@ -83,38 +84,66 @@ func (g *product) scale(i0, i1, j0, j1 int) bool {
 	}
 	for i := i0; i < i1; i++ {
 		row := g.c[i*g.ldc+j0 : i*g.ldc+j1]
-		if g.beta == 0 {
+		switch {
+		case g.beta != 0:
+			scale(g.beta, row, row)
+		case g.bias != nil:
+			copy(row, g.bias[j0:j1])
+		default:
 			clear(row)
-			continue
-		}
-		for j := range row {
-			row[j] *= g.beta
 		}
 	}
 	return done
 }
 
-// tiles adds the product of packed rows and columns to mc rows of c from i on
-// and nc columns from j on.
-func (g *product) tiles(a, b []float32, i, mc, j, nc, k int, zero bool) {
+// rows are rows of values that are ld apart, or zeros if data is nil.
+type rows struct {
+	data []float32
+	ld   int
+}
+
+func (r rows) from(i, j int) rows {
+	if r.data != nil {
+		r.data = r.data[i*r.ld+j:]
+	}
+	return r
+}
+
+// tiles computes mc rows from i on and nc columns from j on of a block of k
+// terms, of which a are the rows and b the packed columns. first says that it
+// is the first block.
+func (g *product) tiles(a rows, b []float32, i, mc, j, nc, k int, first bool) {
 	var edge [tileRows * tileCols]float32
+	c := rows{g.c, g.ldc}.from(i, j)
+	start := c
+	if first && g.beta == 0 {
+		start = rows{g.bias, 0}.from(0, j)
+	}
 	for jr, width := 0, 0; jr < nc; jr += width {
 		width = tileWidth(nc - jr)
 		panel, cols := b[jr*k:], nc-jr
-		for ir, rows := 0, 0; ir < mc; ir += rows {
-			rows = tileHeight(mc-ir, width)
-			c := g.c[(i+ir)*g.ldc+j+jr:]
+		for ir, height, count := 0, 0, 0; ir < mc; ir += count * height {
+			height = tileHeight(mc-ir, width)
+			count = 1
 			if cols >= width {
-				tile(rows, width, k, a[ir*k:], panel, c, g.ldc, zero)
+				count = (mc - ir) / height
+			}
+			a, start, c := a.from(ir, 0), start.from(ir, jr), c.from(ir, jr)
+			if cols >= width {
+				tile(count, height, width, k, a, panel, start, c)
 				continue
 			}
 			// A tile that is narrower is computed beside c.
-			for r := range rows {
-				copy(edge[r*tileCols:(r+1)*tileCols], c[r*g.ldc:r*g.ldc+cols])
+			beside := rows{edge[:], tileCols}
+			if start.data != nil {
+				for r := range height {
+					copy(beside.from(r, 0).data, start.from(r, 0).data[:cols])
+				}
+				start = beside
 			}
-			tile(rows, width, k, a[ir*k:], panel, edge[:], tileCols, zero)
-			for r := range rows {
-				copy(c[r*g.ldc:r*g.ldc+cols], edge[r*tileCols:])
+			tile(1, height, width, k, a, panel, start, beside)
+			for r := range height {
+				copy(c.data[r*c.ld:][:cols], beside.from(r, 0).data)
 			}
 		}
 	}

@@ -101,6 +101,9 @@ func checkGemm(t *testing.T, transA, transB bool, k int, alpha float32, a, b mat
 	if !sameBits(packed.data, got.data) {
 		t.Fatal("with b packed before the bits are others")
 	}
+	if !transA && c.cols > 0 {
+		checkAffine(t, k, a, Pack(transB, k, c.cols, b.data, b.ld), c)
+	}
 	for at := range c.data {
 		i, j := at/c.ld, at%c.ld
 		if j >= c.cols {
@@ -116,6 +119,26 @@ func checkGemm(t *testing.T, transA, transB bool, k int, alpha float32, a, b mat
 		}
 		if !(math.Abs(float64(v)-near) <= bound) {
 			t.Fatalf("%d,%d is %v, want %v within %v", i, j, v, near, bound)
+		}
+	}
+}
+
+// checkAffine: a map begins its chains with the bias, as a product does with
+// rows of c that are the bias.
+func checkAffine(t *testing.T, k int, x matrix, w *Packed, c matrix) {
+	t.Helper()
+	bias := values(rand.New(rand.NewPCG(1, 1)), c.cols)
+	for _, bias := range [][]float32{bias, nil} {
+		got, want := c.clone(), c.clone()
+		for i := range c.rows {
+			row := want.data[i*c.ld:][:c.cols]
+			clear(row)
+			copy(row, bias)
+		}
+		GemmPacked(false, c.rows, 1, x.data, x.ld, w, 1, want.data, c.ld, 1)
+		Affine(c.rows, x.data, x.ld, w, bias, got.data, c.ld, 1)
+		if !sameBits(got.data, want.data) {
+			t.Fatalf("%d x %d x %d: a bias of %d values gives other bits", c.rows, c.cols, k, len(bias))
 		}
 	}
 }
@@ -314,10 +337,10 @@ func TestGemmGuarded(t *testing.T) {
 						}
 						a, b := place(transposable(r, transA, m, k, 1)), place(transposable(r, transB, k, n, 2))
 						c := newMatrix(r, m, n, 1)
-						want := c.clone()
-						want.gemm(transA, transB, k, 2, a.clone(), b.clone(), 0, 1)
+						want, alpha := c.clone(), float32(1+k%2)
+						want.gemm(transA, transB, k, alpha, a.clone(), b.clone(), 0, 1)
 						c = place(c)
-						c.gemm(transA, transB, k, 2, a, b, 0, 1)
+						c.gemm(transA, transB, k, alpha, a, b, 0, 1)
 						if !sameBits(c.data, want.data) {
 							t.Fatalf("%d x %d x %d, form %d: other bits at another place", m, n, k, form)
 						}

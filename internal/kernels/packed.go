@@ -19,6 +19,7 @@ func Pack(trans bool, k, n int, b []float32, ld int) *Packed {
 	check("b", rows, cols, b, ld)
 	g := sharing{product: product{n: n, k: k, b: operand{b, ld, !trans}, alpha: 1}, hi: n}
 	g.panels = make([]float32, ceil(n, tileCols)*k)
+	adviseHuge(g.panels)
 	for unit := range g.units() {
 		g.prepare(unit)
 	}
@@ -47,5 +48,20 @@ func GemmPacked(transA bool, m int, alpha float32, a []float32, lda int, b *Pack
 		m: m, n: b.n, k: b.k, a: operand{a, lda, transA}, packed: b.panels, c: c, ldc: ldc,
 		alpha: alpha, beta: beta,
 	}
+	g.run(workers)
+}
+
+// Affine computes y = x·w + bias, as [GemmPacked]: the chain of y[i,j] begins
+// with bias[j], or with 0 if bias is nil. y must not overlap bias either.
+func Affine(m int, x []float32, ldx int, w *Packed, bias []float32, y []float32, ldy int, workers int) {
+	check("y", m, w.n, y, ldy)
+	if m == 0 || w.n == 0 {
+		return
+	}
+	check("x", m, w.k, x, ldx)
+	if bias != nil {
+		check("bias", 1, w.n, bias, w.n)
+	}
+	g := product{m: m, n: w.n, k: w.k, a: operand{x, ldx, false}, packed: w.panels, c: y, ldc: ldy, alpha: 1, bias: bias}
 	g.run(workers)
 }

@@ -29,10 +29,10 @@ func sumExpAVX512(n int, src *float32, scale float32, shift float32) float64
 //go:noescape
 func sumAVX2(n int, x *float32) float64
 
-// addSumAVX2 writes x + y + z of n values to dst and returns the sum of what it wrote.
+// addSumAVX2 writes x + y of n values to dst and returns the sum of what it wrote.
 //
 //go:noescape
-func addSumAVX2(n int, x *float32, y *float32, z *float32, dst *float32) float64
+func addSumAVX2(n int, x *float32, y *float32, dst *float32) float64
 
 // squaresAVX2 returns the sum of (x-shift)² over n values in float64.
 //

@@ -1562,14 +1562,13 @@ done:
 	VZEROUPPER
 	RET
 
-// func addSumAVX2(n int, x *float32, y *float32, z *float32, dst *float32) float64
+// func addSumAVX2(n int, x *float32, y *float32, dst *float32) float64
 // Requires: AVX, SSE2
-TEXT ·addSumAVX2(SB), NOSPLIT, $0-48
+TEXT ·addSumAVX2(SB), NOSPLIT, $0-40
 	MOVQ   n+0(FP), AX
 	MOVQ   x+8(FP), CX
 	MOVQ   y+16(FP), DX
-	MOVQ   z+24(FP), BX
-	MOVQ   dst+32(FP), SI
+	MOVQ   dst+24(FP), BX
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	SUBQ   $0x80, AX
@@ -1588,18 +1587,10 @@ loop:
 	VADDPS       Y7, Y3, Y3
 	VADDPS       Y8, Y4, Y4
 	VADDPS       Y9, Y5, Y5
-	VMOVUPS      (BX), Y6
-	VMOVUPS      32(BX), Y7
-	VMOVUPS      64(BX), Y8
-	VMOVUPS      96(BX), Y9
-	VADDPS       Y6, Y2, Y2
-	VADDPS       Y7, Y3, Y3
-	VADDPS       Y8, Y4, Y4
-	VADDPS       Y9, Y5, Y5
-	VMOVUPS      Y2, (SI)
-	VMOVUPS      Y3, 32(SI)
-	VMOVUPS      Y4, 64(SI)
-	VMOVUPS      Y5, 96(SI)
+	VMOVUPS      Y2, (BX)
+	VMOVUPS      Y3, 32(BX)
+	VMOVUPS      Y4, 64(BX)
+	VMOVUPS      Y5, 96(BX)
 	VMOVUPS      128(CX), Y6
 	VMOVUPS      160(CX), Y7
 	VMOVUPS      192(CX), Y8
@@ -1612,18 +1603,10 @@ loop:
 	VADDPS       Y11, Y7, Y7
 	VADDPS       Y12, Y8, Y8
 	VADDPS       Y13, Y9, Y9
-	VMOVUPS      128(BX), Y10
-	VMOVUPS      160(BX), Y11
-	VMOVUPS      192(BX), Y12
-	VMOVUPS      224(BX), Y13
-	VADDPS       Y10, Y6, Y6
-	VADDPS       Y11, Y7, Y7
-	VADDPS       Y12, Y8, Y8
-	VADDPS       Y13, Y9, Y9
-	VMOVUPS      Y6, 128(SI)
-	VMOVUPS      Y7, 160(SI)
-	VMOVUPS      Y8, 192(SI)
-	VMOVUPS      Y9, 224(SI)
+	VMOVUPS      Y6, 128(BX)
+	VMOVUPS      Y7, 160(BX)
+	VMOVUPS      Y8, 192(BX)
+	VMOVUPS      Y9, 224(BX)
 	VADDPS       Y6, Y2, Y2
 	VADDPS       Y7, Y3, Y3
 	VADDPS       Y8, Y4, Y4
@@ -1640,18 +1623,10 @@ loop:
 	VADDPS       Y11, Y7, Y7
 	VADDPS       Y12, Y8, Y8
 	VADDPS       Y13, Y9, Y9
-	VMOVUPS      256(BX), Y10
-	VMOVUPS      288(BX), Y11
-	VMOVUPS      320(BX), Y12
-	VMOVUPS      352(BX), Y13
-	VADDPS       Y10, Y6, Y6
-	VADDPS       Y11, Y7, Y7
-	VADDPS       Y12, Y8, Y8
-	VADDPS       Y13, Y9, Y9
-	VMOVUPS      Y6, 256(SI)
-	VMOVUPS      Y7, 288(SI)
-	VMOVUPS      Y8, 320(SI)
-	VMOVUPS      Y9, 352(SI)
+	VMOVUPS      Y6, 256(BX)
+	VMOVUPS      Y7, 288(BX)
+	VMOVUPS      Y8, 320(BX)
+	VMOVUPS      Y9, 352(BX)
 	VADDPS       Y6, Y2, Y2
 	VADDPS       Y7, Y3, Y3
 	VADDPS       Y8, Y4, Y4
@@ -1668,18 +1643,10 @@ loop:
 	VADDPS       Y11, Y7, Y7
 	VADDPS       Y12, Y8, Y8
 	VADDPS       Y13, Y9, Y9
-	VMOVUPS      384(BX), Y10
-	VMOVUPS      416(BX), Y11
-	VMOVUPS      448(BX), Y12
-	VMOVUPS      480(BX), Y13
-	VADDPS       Y10, Y6, Y6
-	VADDPS       Y11, Y7, Y7
-	VADDPS       Y12, Y8, Y8
-	VADDPS       Y13, Y9, Y9
-	VMOVUPS      Y6, 384(SI)
-	VMOVUPS      Y7, 416(SI)
-	VMOVUPS      Y8, 448(SI)
-	VMOVUPS      Y9, 480(SI)
+	VMOVUPS      Y6, 384(BX)
+	VMOVUPS      Y7, 416(BX)
+	VMOVUPS      Y8, 448(BX)
+	VMOVUPS      Y9, 480(BX)
 	VADDPS       Y6, Y2, Y2
 	VADDPS       Y7, Y3, Y3
 	VADDPS       Y8, Y4, Y4
@@ -1695,7 +1662,6 @@ loop:
 	ADDQ         $0x00000200, CX
 	ADDQ         $0x00000200, DX
 	ADDQ         $0x00000200, BX
-	ADDQ         $0x00000200, SI
 	SUBQ         $0x80, AX
 	JGE          loop
 
@@ -1705,35 +1671,29 @@ loopend:
 	JZ    done
 
 rest:
-	MOVQ AX, DI
-	CMPQ DI, $0x10
+	MOVQ AX, SI
+	CMPQ SI, $0x10
 	JLE  some
-	MOVQ $0x00000010, DI
+	MOVQ $0x00000010, SI
 
 some:
-	LEAQ         masks<>+0(SB), R8
-	SHLQ         $0x02, DI
-	SUBQ         DI, R8
-	VMOVUPS      64(R8), Y2
-	VMOVUPS      96(R8), Y3
+	LEAQ         masks<>+0(SB), DI
+	SHLQ         $0x02, SI
+	SUBQ         SI, DI
+	VMOVUPS      64(DI), Y2
+	VMOVUPS      96(DI), Y3
 	VMASKMOVPS   (CX), Y2, Y2
 	VMASKMOVPS   32(CX), Y3, Y3
-	VMOVUPS      64(R8), Y4
-	VMOVUPS      96(R8), Y5
+	VMOVUPS      64(DI), Y4
+	VMOVUPS      96(DI), Y5
 	VMASKMOVPS   (DX), Y4, Y4
 	VMASKMOVPS   32(DX), Y5, Y5
 	VADDPS       Y4, Y2, Y2
 	VADDPS       Y5, Y3, Y3
-	VMOVUPS      64(R8), Y4
-	VMOVUPS      96(R8), Y5
-	VMASKMOVPS   (BX), Y4, Y4
-	VMASKMOVPS   32(BX), Y5, Y5
-	VADDPS       Y4, Y2, Y2
-	VADDPS       Y5, Y3, Y3
-	VMOVUPS      64(R8), Y4
-	VMOVUPS      96(R8), Y5
-	VMASKMOVPS   Y2, Y4, (SI)
-	VMASKMOVPS   Y3, Y5, 32(SI)
+	VMOVUPS      64(DI), Y4
+	VMOVUPS      96(DI), Y5
+	VMASKMOVPS   Y2, Y4, (BX)
+	VMASKMOVPS   Y3, Y5, 32(BX)
 	VADDPS       Y3, Y2, Y2
 	VCVTPS2PD    X2, Y3
 	VEXTRACTF128 $0x01, Y2, X2
@@ -1743,7 +1703,6 @@ some:
 	ADDQ         $0x40, CX
 	ADDQ         $0x40, DX
 	ADDQ         $0x40, BX
-	ADDQ         $0x40, SI
 	SUBQ         $0x10, AX
 	JG           rest
 
@@ -1752,7 +1711,7 @@ done:
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPD       X1, X0, X0
 	VHADDPD      X0, X0, X0
-	MOVSD        X0, ret+40(FP)
+	MOVSD        X0, ret+32(FP)
 	VZEROUPPER
 	RET
 

@@ -5,8 +5,9 @@ package kernels
 type sharing struct {
 	product
 	byCols bool
+	direct bool      // rows of a are read where they are
 	lo, hi int       // the columns of b, or rows of a, that are packed
-	panels []float32 // them, a block of terms after the other
+	panels []float32 // them, a block of terms after the other; nil if that was not needed
 }
 
 // width is the number of columns, or rows, of a packed panel.
@@ -22,7 +23,7 @@ const unitPanels = 4
 
 // units implements task.
 func (g *sharing) units() int {
-	if g.packed != nil || g.k == 0 || g.alpha == 0 {
+	if g.panels == nil || g.k == 0 || g.alpha == 0 {
 		return 0
 	}
 	blocks := (g.k + termsOf(g.k) - 1) / termsOf(g.k)
@@ -42,9 +43,9 @@ func (g *sharing) prepare(unit int) {
 	count := min(unitPanels*width, g.hi-g.lo-first)
 	dst := g.panels[p*ceil(g.hi-g.lo, width)+first*k:]
 	if g.byCols {
-		g.a.panels(dst, width, g.lo+first, count, p, k, g.alpha)
+		g.a.block(dst, g.lo+first, count, p, k, g.alpha)
 	} else {
-		g.b.panels(dst, width, g.lo+first, count, p, k, 1)
+		g.b.panels(dst, g.lo+first, count, p, k)
 	}
 }
 
@@ -79,8 +80,13 @@ func (g *sharing) rows(s *buffers, lo, hi int) {
 		mc := min(rowBlock, hi-i)
 		for p := 0; p < g.k; p += terms {
 			k := min(terms, g.k-p)
-			g.a.panels(s.panels, tileRows, i, mc, p, k, g.alpha)
-			g.tiles(s.panels, b[p*wide:], i, mc, g.lo, g.hi-g.lo, k, p == 0 && g.beta == 0)
+			a := rows{s.panels, k}
+			if g.direct {
+				a = rows{g.a.data, g.a.ld}.from(i, p)
+			} else {
+				g.a.block(s.panels, i, mc, p, k, g.alpha)
+			}
+			g.tiles(a, b[p*wide:], i, mc, g.lo, g.hi-g.lo, k, p == 0)
 		}
 	}
 }
@@ -96,13 +102,25 @@ func (g *sharing) cols(s *buffers, lo, hi int) {
 		nc := min(strip, hi-j)
 		for p := 0; p < g.k; p += terms {
 			k := min(terms, g.k-p)
-			g.b.panels(s.panels, tileCols, j, nc, p, k, 1)
-			a := g.panels[p*high:]
+			g.b.panels(s.panels, j, nc, p, k)
 			for i := g.lo; i < g.hi; i += rowBlock {
-				g.tiles(a[(i-g.lo)*k:], s.panels, i, min(rowBlock, g.hi-i), j, nc, k, p == 0 && g.beta == 0)
+				a := rows{g.a.data, g.a.ld}
+				if g.direct {
+					a = a.from(i, p)
+				} else {
+					a = rows{g.panels[p*high+(i-g.lo)*k:], k}
+				}
+				g.tiles(a, s.panels, i, min(rowBlock, g.hi-i), j, nc, k, p == 0)
 			}
 		}
 	}
+}
+
+// canDirect reports whether rows of a can be read where they are: they are the
+// factors themselves, and those of a tile do not fall on the same lines of the
+// first-level cache.
+func (g *product) canDirect() bool {
+	return g.alpha == 1 && !g.a.kMajor && g.a.ld%1024 != 0
 }
 
 func stripOf(rows int) int {
@@ -124,18 +142,19 @@ func (g *product) run(limit int) {
 	// Few rows leave too little to hand out, and packing columns for all of
 	// them costs more than it saves.
 	t.byCols = g.packed == nil && (g.m <= rowBlock || workers > 1 && g.m < g.n)
-	all, terms := g.n, min(g.k, termBlock)
+	t.direct = g.canDirect()
+	all, terms, packs := g.n, min(g.k, termBlock), g.packed == nil
 	need := ceil(min(g.m, rowBlock), tileRows) * terms
 	if t.byCols {
-		all = g.m
+		all, packs = g.m, !t.direct
 		need = ceil(min(g.n, stripOf(g.m)), tileCols) * terms
 	}
 	stripe := all
-	if g.packed == nil && g.k > 0 {
+	if packs && g.k > 0 {
 		stripe = min(ceil(all, t.width()), max(1, panelLimit/g.k/t.width())*t.width())
 		w.panels = grown(w.panels, stripe*g.k)
+		t.panels = w.panels
 	}
-	t.panels = w.panels
 	for t.lo = 0; t.lo < all; t.lo += stripe {
 		t.hi = min(all, t.lo+stripe)
 		w.run(t, workers, room{panels: need})

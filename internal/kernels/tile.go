@@ -7,23 +7,23 @@ const (
 	tileCols = 16
 )
 
-// tileGo is the portable micro-kernel: it adds the product of rows packed
-// rows and 16 packed columns over k terms to c, or to zeros if zero is set.
-// Every element runs through the same code, whatever the number of rows.
-func tileGo(rows, k int, a, b, c []float32, ldc int, zero bool) {
-	for i := 0; i < rows; i += 2 {
+// tileGo is the portable micro-kernel: it writes the product of so many rows
+// and 16 packed columns over k terms to c. The sums begin with what is in
+// start. Every element runs through the same code, whatever the number of rows.
+func tileGo(height, k int, a rows, b []float32, start, c rows) {
+	for i := 0; i < height; i += 2 {
 		// The last row of an odd number is computed twice and stored once.
-		next := min(i+1, rows-1)
+		next := min(i+1, height-1)
+		x, y := a.from(i, 0).data[:k], a.from(next, 0).data[:k]
 		for j := 0; j < tileCols; j += 4 {
-			top, low := c[i*ldc+j:i*ldc+j+4], c[next*ldc+j:next*ldc+j+4]
 			var s [8]float32
-			if !zero {
-				copy(s[:4], top)
-				copy(s[4:], low)
+			if start.data != nil {
+				copy(s[:4], start.from(i, j).data)
+				copy(s[4:], start.from(next, j).data)
 			}
 			s0, s1, s2, s3, s4, s5, s6, s7 := s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7]
 			for p := range k {
-				x, y := a[p*tileRows+i], a[p*tileRows+next]
+				x, y := x[p], y[p]
 				z := b[p*tileCols+j:]
 				z = z[:4]
 				s0 += x * z[0]
@@ -35,6 +35,7 @@ func tileGo(rows, k int, a, b, c []float32, ldc int, zero bool) {
 				s6 += y * z[2]
 				s7 += y * z[3]
 			}
+			top, low := c.from(i, j).data[:4], c.from(next, j).data[:4]
 			low[0], low[1], low[2], low[3] = s4, s5, s6, s7
 			top[0], top[1], top[2], top[3] = s0, s1, s2, s3
 		}

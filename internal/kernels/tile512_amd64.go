@@ -4,44 +4,51 @@
 
 package kernels
 
-// tile1x32 adds the product of 1 packed rows and 32 packed columns over k terms to c,
-// whose rows are ldc floats apart, or to zeros if zero is set.
+// tile1x32 writes the product of count times 1 rows and 32 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile1x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
+func tile1x32(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile2x32 adds the product of 2 packed rows and 32 packed columns over k terms to c,
-// whose rows are ldc floats apart, or to zeros if zero is set.
+// tile2x32 writes the product of count times 2 rows and 32 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile2x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
+func tile2x32(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile3x32 adds the product of 3 packed rows and 32 packed columns over k terms to c,
-// whose rows are ldc floats apart, or to zeros if zero is set.
+// tile3x32 writes the product of count times 3 rows and 32 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile3x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
+func tile3x32(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile4x32 adds the product of 4 packed rows and 32 packed columns over k terms to c,
-// whose rows are ldc floats apart, or to zeros if zero is set.
+// tile4x32 writes the product of count times 4 rows and 32 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile4x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
+func tile4x32(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile5x32 adds the product of 5 packed rows and 32 packed columns over k terms to c,
-// whose rows are ldc floats apart, or to zeros if zero is set.
+// tile5x32 writes the product of count times 5 rows and 32 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile5x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
+func tile5x32(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile6x32 adds the product of 6 packed rows and 32 packed columns over k terms to c,
-// whose rows are ldc floats apart, or to zeros if zero is set.
+// tile6x32 writes the product of count times 6 rows and 32 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile6x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
+func tile6x32(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile12x32 adds the product of 12 packed rows and 32 packed columns over k terms to c,
-// whose rows are ldc floats apart, or to zeros if zero is set.
+// tile12x32 writes the product of count times 12 rows and 32 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile12x32(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
+func tile12x32(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)

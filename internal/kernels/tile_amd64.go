@@ -4,60 +4,55 @@
 
 package kernels
 
-// tile1x16 adds the product of 1 packed rows and 16 packed columns over k terms to c,
-// whose rows are ldc floats apart, or to zeros if zero is set.
+// tile1x16 writes the product of count times 1 rows and 16 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile1x16(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
+func tile1x16(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile2x16 adds the product of 2 packed rows and 16 packed columns over k terms to c,
-// whose rows are ldc floats apart, or to zeros if zero is set.
+// tile2x16 writes the product of count times 2 rows and 16 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile2x16(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
+func tile2x16(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile3x16 adds the product of 3 packed rows and 16 packed columns over k terms to c,
-// whose rows are ldc floats apart, or to zeros if zero is set.
+// tile3x16 writes the product of count times 3 rows and 16 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile3x16(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
+func tile3x16(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile4x16 adds the product of 4 packed rows and 16 packed columns over k terms to c,
-// whose rows are ldc floats apart, or to zeros if zero is set.
+// tile4x16 writes the product of count times 4 rows and 16 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile4x16(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
+func tile4x16(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile5x16 adds the product of 5 packed rows and 16 packed columns over k terms to c,
-// whose rows are ldc floats apart, or to zeros if zero is set.
+// tile5x16 writes the product of count times 5 rows and 16 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile5x16(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
+func tile5x16(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
-// tile6x16 adds the product of 6 packed rows and 16 packed columns over k terms to c,
-// whose rows are ldc floats apart, or to zeros if zero is set.
+// tile6x16 writes the product of count times 6 rows and 16 packed columns over k terms to
+// c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c
+// are lda, ldf and ldc floats apart.
 //
 //go:noescape
-func tile6x16(k int, a *float32, b *float32, c *float32, ldc int, zero bool)
+func tile6x16(count int, k int, a *float32, lda int, b *float32, from *float32, ldf int, c *float32, ldc int)
 
 // packRows16 copies k rows of 16 floats that are ld floats apart.
 //
 //go:noescape
 func packRows16(k int, src *float32, ld int, dst *float32)
 
-// packCols16 writes the first k columns of 16 rows that are ld floats apart, one after another.
+// packCols16 writes the first k columns of 16 rows that are ld floats apart to rows ldd floats apart.
 // k must be a positive multiple of 4.
 //
 //go:noescape
-func packCols16(k int, src *float32, ld int, dst *float32)
-
-// packRows6 copies k rows of 6 floats that are ld floats apart, times alpha.
-//
-//go:noescape
-func packRows6(k int, alpha float32, src *float32, ld int, dst *float32)
-
-// packCols6 writes the first k columns of 6 rows that are ld floats apart, one after another, times
-// alpha. k must be a positive multiple of 4.
-//
-//go:noescape
-func packCols6(k int, alpha float32, src *float32, ld int, dst *float32)
+func packCols16(k int, src *float32, ld int, dst *float32, ldd int)

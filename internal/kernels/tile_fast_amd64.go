@@ -19,79 +19,80 @@ func tileHeight(rows, width int) int {
 	return min(rows, tileRows)
 }
 
-// tile adds the product of the first rows rows of the packed panels a and the
-// width columns of the packed panels b over k terms to c, or to zeros.
-func tile(rows, width, k int, a, b, c []float32, ldc int, zero bool) {
+// tile writes the product of count times so many rows of a and of the width
+// columns of the packed panels b over k terms to c. The sums begin with what is
+// in start.
+func tile(count, height, width, k int, a rows, b []float32, start, c rows) {
 	if !fast {
-		tileGo(rows, k, a, b, c, ldc, zero)
+		tileGo(count*height, k, a, b, start, c)
 		return
 	}
-	_, _, _ = a[ceil(rows, tileRows)*k-1], b[width*k-1], c[(rows-1)*ldc+width-1]
+	last := count*height - 1
+	_, _, _ = a.data[last*a.ld+k-1], b[width*k-1], c.data[last*c.ld+width-1]
+	var from *float32
+	if start.data != nil {
+		_ = start.data[last*start.ld+width-1]
+		from = &start.data[0]
+	}
+	x, y, z := &a.data[0], &b[0], &c.data[0]
 	if width > tileCols {
-		wideTile(rows, k, &a[0], &b[0], &c[0], ldc, zero)
+		wideTile(count, height, k, x, a.ld, y, from, start.ld, z, c.ld)
 		return
 	}
-	switch rows {
+	switch height {
 	case 1:
-		tile1x16(k, &a[0], &b[0], &c[0], ldc, zero)
+		tile1x16(count, k, x, a.ld, y, from, start.ld, z, c.ld)
 	case 2:
-		tile2x16(k, &a[0], &b[0], &c[0], ldc, zero)
+		tile2x16(count, k, x, a.ld, y, from, start.ld, z, c.ld)
 	case 3:
-		tile3x16(k, &a[0], &b[0], &c[0], ldc, zero)
+		tile3x16(count, k, x, a.ld, y, from, start.ld, z, c.ld)
 	case 4:
-		tile4x16(k, &a[0], &b[0], &c[0], ldc, zero)
+		tile4x16(count, k, x, a.ld, y, from, start.ld, z, c.ld)
 	case 5:
-		tile5x16(k, &a[0], &b[0], &c[0], ldc, zero)
+		tile5x16(count, k, x, a.ld, y, from, start.ld, z, c.ld)
 	default:
-		tile6x16(k, &a[0], &b[0], &c[0], ldc, zero)
+		tile6x16(count, k, x, a.ld, y, from, start.ld, z, c.ld)
 	}
 }
 
-func wideTile(rows, k int, a, b, c *float32, ldc int, zero bool) {
-	switch rows {
+func wideTile(count, height, k int, a *float32, lda int, b, from *float32, ldf int, c *float32, ldc int) {
+	switch height {
 	case 1:
-		tile1x32(k, a, b, c, ldc, zero)
+		tile1x32(count, k, a, lda, b, from, ldf, c, ldc)
 	case 2:
-		tile2x32(k, a, b, c, ldc, zero)
+		tile2x32(count, k, a, lda, b, from, ldf, c, ldc)
 	case 3:
-		tile3x32(k, a, b, c, ldc, zero)
+		tile3x32(count, k, a, lda, b, from, ldf, c, ldc)
 	case 4:
-		tile4x32(k, a, b, c, ldc, zero)
+		tile4x32(count, k, a, lda, b, from, ldf, c, ldc)
 	case 5:
-		tile5x32(k, a, b, c, ldc, zero)
+		tile5x32(count, k, a, lda, b, from, ldf, c, ldc)
 	case 6:
-		tile6x32(k, a, b, c, ldc, zero)
+		tile6x32(count, k, a, lda, b, from, ldf, c, ldc)
 	default:
-		tile12x32(k, a, b, c, ldc, zero)
+		tile12x32(count, k, a, lda, b, from, ldf, c, ldc)
 	}
 }
 
-// packFull packs as much of a full panel as the assembly can, and returns how
-// many of the k terms that is.
-func packFull(dst, src []float32, ld, width, k int, kMajor bool, alpha float32) int {
-	if !fast {
+// copyTerms packs k terms of 16 columns that are neighbours if the assembly
+// can, and returns how many of them.
+func copyTerms(dst, src []float32, ld, k int) int {
+	if !fast || k == 0 {
 		return 0
 	}
-	if !kMajor {
-		k &^= 3
-	}
-	if k == 0 {
-		return 0
-	}
-	_ = dst[width*k-1]
-	switch {
-	case kMajor && width == tileCols:
-		_ = src[(k-1)*ld+width-1]
-		packRows16(k, &src[0], ld, &dst[0])
-	case kMajor:
-		_ = src[(k-1)*ld+width-1]
-		packRows6(k, alpha, &src[0], ld, &dst[0])
-	case width == tileCols:
-		_ = src[(width-1)*ld+k-1]
-		packCols16(k, &src[0], ld, &dst[0])
-	default:
-		_ = src[(width-1)*ld+k-1]
-		packCols6(k, alpha, &src[0], ld, &dst[0])
-	}
+	_, _ = dst[tileCols*k-1], src[(k-1)*ld+tileCols-1]
+	packRows16(k, &src[0], ld, &dst[0])
 	return k
+}
+
+// transpose writes columns of 16 rows of src to rows of dst, as many of n as
+// the assembly can, and returns that number.
+func transpose(dst []float32, ldd int, src []float32, ld, n int) int {
+	n &^= 3
+	if !fast || n == 0 {
+		return 0
+	}
+	_, _ = dst[(n-1)*ldd+tileCols-1], src[(tileCols-1)*ld+n-1]
+	packCols16(n, &src[0], ld, &dst[0], ldd)
+	return n
 }

@@ -6,8 +6,10 @@ func tileWidth(int) int { return tileCols }
 
 func tileHeight(rows, _ int) int { return min(rows, tileRows) }
 
-func tile(rows, _, k int, a, b, c []float32, ldc int, zero bool) {
-	tileGo(rows, k, a, b, c, ldc, zero)
+func tile(count, height, _, k int, a rows, b []float32, start, c rows) {
+	tileGo(count*height, k, a, b, start, c)
 }
 
-func packFull(_, _ []float32, _, _, _ int, _ bool, _ float32) int { return 0 }
+func copyTerms(_, _ []float32, _, _ int) int { return 0 }
+
+func transpose(_ []float32, _ int, _ []float32, _, _ int) int { return 0 }

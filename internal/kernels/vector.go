@@ -76,16 +76,15 @@ func LayerNorm(dst, row, gain, bias []float32, eps float64) {
 	layerNorm(dst[:n], row, gain[:n], bias[:n], Sum(row), eps)
 }
 
-// AddLayerNorm is LayerNorm of the row x + y + z, as after a layer with a bias
-// and a residual connection. x + y is rounded first. y and z are as long as x,
-// dst at least; dst may be one of them.
-func AddLayerNorm(dst, x, y, z, gain, bias []float32, eps float64) {
+// AddLayerNorm is LayerNorm of the row x + y, as after a layer with a residual
+// connection. y is as long as x, dst at least; dst may be one of them.
+func AddLayerNorm(dst, x, y, gain, bias []float32, eps float64) {
 	n := len(x)
 	if n == 0 {
 		return
 	}
 	dst = dst[:n]
-	layerNorm(dst, dst, gain[:n], bias[:n], addSum(dst, x, y[:n], z[:n]), eps)
+	layerNorm(dst, dst, gain[:n], bias[:n], addSum(dst, x, y[:n]), eps)
 }
 
 func layerNorm(dst, row, gain, bias []float32, sum, eps float64) {
@@ -108,10 +107,10 @@ func sumGo(x []float32) float64 {
 	return s
 }
 
-func addSumGo(dst, x, y, z []float32) float64 {
+func addSumGo(dst, x, y []float32) float64 {
 	var s float64
 	for i, v := range x {
-		dst[i] = v + y[i] + z[i]
+		dst[i] = v + y[i]
 		s += float64(dst[i])
 	}
 	return s

@@ -47,11 +47,11 @@ func sum(x []float32) float64 {
 	return sumGo(x)
 }
 
-func addSum(dst, x, y, z []float32) float64 {
+func addSum(dst, x, y []float32) float64 {
 	if fast && len(x) > 0 {
-		return addSumAVX2(len(x), &x[0], &y[0], &z[0], &dst[0])
+		return addSumAVX2(len(x), &x[0], &y[0], &dst[0])
 	}
-	return addSumGo(dst, x, y, z)
+	return addSumGo(dst, x, y)
 }
 
 func dotWide(x, y []float32) float64 {

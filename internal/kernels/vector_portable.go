@@ -6,7 +6,7 @@ func applyFast(_ function, _, _ []float32) bool { return false }
 
 func sum(x []float32) float64 { return sumGo(x) }
 
-func addSum(dst, x, y, z []float32) float64 { return addSumGo(dst, x, y, z) }
+func addSum(dst, x, y []float32) float64 { return addSumGo(dst, x, y) }
 
 func dotWide(x, y []float32) float64 { return dotWideGo(x, y) }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
@@ -10,7 +11,7 @@ import (
 
 // The tile of the micro-kernel: 6 rows of 2 vectors leave 4 of the 16 vector
 // registers for operands, and need fewer loads than multiplications. With the
-// 32 of AVX-512 there is room for 12 rows, of two panels.
+// 32 of AVX-512 there is room for 12 rows, of two panels of columns.
 const (
 	tileRows = 6
 	tileCols = 16
@@ -24,8 +25,6 @@ func gemm() {
 	}
 	packRows16()
 	packCols16()
-	packRows6()
-	packCols6()
 }
 
 func gemm512() {
@@ -36,31 +35,26 @@ func gemm512() {
 	tile(2 * tileRows)
 }
 
-// tile generates the product of packed rows and two vectors of packed columns:
-// one panel with AVX2, two with AVX-512. More rows than a panel has are of two
-// panels. An element has the same multiplications in the same order in all.
+// tile generates the product of rows and two vectors of packed columns: one
+// panel with AVX2, two with AVX-512. An element has the same multiplications in
+// the same order in all.
 func tile(rows int) {
 	cols, width := 2*lanes, 4*lanes // columns, bytes of a vector
 	name := fmt.Sprintf("tile%dx%d", rows, cols)
-	TEXT(name, NOSPLIT, "func(k int, a, b, c *float32, ldc int, zero bool)")
-	Doc(fmt.Sprintf("%s adds the product of %d packed rows and %d packed columns over k terms to c,", name, rows, cols),
-		"whose rows are ldc floats apart, or to zeros if zero is set.")
+	TEXT(name, NOSPLIT, "func(count, k int, a *float32, lda int, b, from *float32, ldf int, c *float32, ldc int)")
+	Doc(fmt.Sprintf("%s writes the product of count times %d rows and %d packed columns over k terms to", name, rows, cols),
+		"c. The sums begin with what is in from, or with zeros if that is nil. Rows of a, from and c",
+		"are lda, ldf and ldc floats apart.")
 	Pragma("noescape")
+	// The panels behind these are read into the second-level cache, a line for
+	// every four terms.
+	ahead := skip(Load(Param("b"), GP64()), cols)
+	Label("tile")
 	k := Load(Param("k"), GP64())
-	a := Load(Param("a"), GP64())
+	a := addresses(rows, "a", "lda")
 	b := Load(Param("b"), GP64())
-	c := Load(Param("c"), GP64())
-	ld := Load(Param("ldc"), GP64())
-	SHLQ(Imm(2), ld)
-	zero := Load(Param("zero"), GP8())
 
 	// Panels lie one after the other, k terms each.
-	low := a
-	if rows > tileRows {
-		low = GP64()
-		LEAQ(Mem{Base: k, Index: k, Scale: 2}, low)
-		LEAQ(Mem{Base: a, Index: low, Scale: 8}, low)
-	}
 	right := Mem{Base: b, Disp: width}
 	if cols > tileCols {
 		right = Mem{Base: GP64()}
@@ -73,23 +67,19 @@ func tile(rows int) {
 	for i := range acc {
 		acc[i] = vectors(2)
 	}
-	TESTB(zero, zero)
-	JZ(LabelRef("load"))
+	from := Load(Param("from"), GP64())
+	TESTQ(from, from)
+	JNZ(LabelRef("load"))
 	for _, v := range acc {
 		VXORPS(v[0], v[0], v[0])
 		VXORPS(v[1], v[1], v[1])
 	}
 	JMP(LabelRef("begin"))
 	Label("load")
-	row := GP64()
-	MOVQ(c, row)
-	for i, v := range acc {
-		VMOVUPS(Mem{Base: row}, v[0])
-		VMOVUPS(Mem{Base: row, Disp: width}, v[1])
-		if i < rows-1 {
-			ADDQ(ld, row)
-		}
-	}
+	eachRow("from", "ldf", acc, func(v group, row Mem) {
+		VMOVUPS(row, v[0])
+		VMOVUPS(row.Offset(width), v[1])
+	})
 
 	Label("begin")
 	steps := GP64()
@@ -101,19 +91,14 @@ func tile(rows int) {
 		VMOVUPS(Mem{Base: b, Disp: 64 * t}, b0)
 		VMOVUPS(right.Offset(64*t), b1)
 		for i, v := range acc {
-			panel, r := a, i
-			if i >= tileRows {
-				panel, r = low, i-tileRows
-			}
-			VBROADCASTSS(Mem{Base: panel, Disp: 4 * (tileRows*t + r)}, x)
+			VBROADCASTSS(a[i].Offset(4*t), x)
 			VFMADD231PS(b0, x, v[0])
 			VFMADD231PS(b1, x, v[1])
 		}
 	}
 	advance := func(terms int) {
-		ADDQ(Imm(uint64(4*tileRows*terms)), a)
-		if low != a {
-			ADDQ(Imm(uint64(4*tileRows*terms)), low)
+		for i := 0; i < rows; i += 4 {
+			ADDQ(Imm(uint64(4*terms)), a[i].Base)
 		}
 		ADDQ(U32(uint32(64*terms)), b)
 		if right.Base != b {
@@ -125,6 +110,8 @@ func tile(rows int) {
 		term(t)
 	}
 	advance(unroll)
+	PREFETCHT1(Mem{Base: ahead})
+	ADDQ(Imm(64), ahead)
 	DECQ(steps)
 	JNZ(LabelRef("loop"))
 
@@ -138,15 +125,65 @@ func tile(rows int) {
 	JNZ(LabelRef("one"))
 
 	Label("store")
-	for i, v := range acc {
-		VMOVUPS(v[0], Mem{Base: c})
-		VMOVUPS(v[1], Mem{Base: c, Disp: width})
-		if i < rows-1 {
-			ADDQ(ld, c)
-		}
-	}
+	eachRow("c", "ldc", acc, func(v group, row Mem) {
+		VMOVUPS(v[0], row)
+		VMOVUPS(v[1], row.Offset(width))
+	})
+	// They are there. From then on it costs nothing.
+	b = Load(Param("b"), b)
+	CMPQ(ahead, skip(skip(b, cols), cols))
+	CMOVQCC(b, ahead)
+	// The rows of the next tile.
+	next, step := Load(Param("a"), GP64()), Load(Param("lda"), GP64())
+	IMUL3Q(Imm(uint64(4*rows)), step, step)
+	ADDQ(step, next)
+	Store(next, Param("a"))
+	count := Load(Param("count"), GP64())
+	DECQ(count)
+	Store(count, Param("count"))
+	JNZ(LabelRef("tile"))
 	VZEROUPPER()
 	RET()
+}
+
+// skip is the address behind so many packed columns.
+func skip(panels Register, cols int) Register {
+	size := Load(Param("k"), GP64())
+	SHLQ(Imm(uint64(math.Ilogb(float64(4*cols)))), size)
+	ADDQ(panels, size)
+	return size
+}
+
+// eachRow runs do for each of the sums, with the address of its row, and moves
+// the pointer on to the rows of the next tile.
+func eachRow(pointer, ld string, acc []group, do func(v group, row Mem)) {
+	row, step := Load(Param(pointer), GP64()), Load(Param(ld), GP64())
+	SHLQ(Imm(2), step)
+	for _, v := range acc {
+		do(v, Mem{Base: row})
+		ADDQ(step, row)
+	}
+	Store(row, Param(pointer))
+}
+
+// addresses are those of rows that begin at a pointer, a base register for
+// every four.
+func addresses(rows int, pointer, ld string) []Mem {
+	base, step := Load(Param(pointer), GP64()), Load(Param(ld), GP64())
+	SHLQ(Imm(2), step)
+	step3 := GP64()
+	LEAQ(Mem{Base: step, Index: step, Scale: 2}, step3)
+	var out []Mem
+	for {
+		for _, m := range fourRows(base, step, step3) {
+			if out = append(out, m); len(out) == rows {
+				return out
+			}
+		}
+		next := GP64()
+		LEAQ(Mem{Base: base, Index: step, Scale: 4}, next)
+		base = next
+	}
 }
 
 // packRows16 copies rows of 16 floats.
@@ -200,24 +237,16 @@ func transpose4(r [4]VecVirtual, like func() VecVirtual) [4]VecVirtual {
 
 // packCols16 transposes 16 rows.
 func packCols16() {
-	TEXT("packCols16", NOSPLIT, "func(k int, src *float32, ld int, dst *float32)")
-	Doc("packCols16 writes the first k columns of 16 rows that are ld floats apart, one after another.",
+	TEXT("packCols16", NOSPLIT, "func(k int, src *float32, ld int, dst *float32, ldd int)")
+	Doc("packCols16 writes the first k columns of 16 rows that are ld floats apart to rows ldd floats apart.",
 		"k must be a positive multiple of 4.")
 	Pragma("noescape")
 	k := Load(Param("k"), GP64())
-	src := Load(Param("src"), GP64())
-	ld := Load(Param("ld"), GP64())
-	dst := Load(Param("dst"), GP64())
-	SHLQ(Imm(2), ld)
-	ld3 := GP64()
-	LEAQ(Mem{Base: ld, Index: ld, Scale: 2}, ld3)
-	p := [4]Register{src, GP64(), GP64(), GP64()}
-	for i := 1; i < 4; i++ {
-		LEAQ(Mem{Base: p[i-1], Index: ld, Scale: 4}, p[i])
-	}
+	p := addresses(16, "src", "ld")
+	dst := addresses(4, "dst", "ldd")
 	Label("loop")
 	for half := range 2 {
-		lo, hi := fourRows(p[2*half], ld, ld3), fourRows(p[2*half+1], ld, ld3)
+		lo, hi := p[8*half:], p[8*half+4:]
 		var r [4]VecVirtual
 		for i := range r {
 			x := XMM()
@@ -226,92 +255,15 @@ func packCols16() {
 			VINSERTF128(Imm(1), hi[i], x.AsY(), r[i])
 		}
 		for i, o := range transpose4(r, YMM) {
-			VMOVUPS(o, Mem{Base: dst, Disp: 64*i + 32*half})
+			VMOVUPS(o, dst[i].Offset(32*half))
 		}
 	}
-	for i := range p {
-		ADDQ(Imm(16), p[i])
+	for i := 0; i < len(p); i += 4 {
+		ADDQ(Imm(16), p[i].Base)
 	}
-	ADDQ(U32(256), dst)
+	LEAQ(Mem{Base: dst[0].Base, Index: dst[1].Index, Scale: 4}, dst[0].Base)
 	SUBQ(Imm(4), k)
 	JNZ(LabelRef("loop"))
 	VZEROUPPER()
-	RET()
-}
-
-// packRows6 copies rows of 6 floats, times alpha.
-func packRows6() {
-	TEXT("packRows6", NOSPLIT, "func(k int, alpha float32, src *float32, ld int, dst *float32)")
-	Doc("packRows6 copies k rows of 6 floats that are ld floats apart, times alpha.")
-	Pragma("noescape")
-	k := Load(Param("k"), GP64())
-	alpha := XMM()
-	a, err := Param("alpha").Resolve()
-	if err != nil {
-		panic(err)
-	}
-	VBROADCASTSS(a.Addr, alpha)
-	src := Load(Param("src"), GP64())
-	ld := Load(Param("ld"), GP64())
-	dst := Load(Param("dst"), GP64())
-	SHLQ(Imm(2), ld)
-	x, y := XMM(), XMM()
-	Label("loop")
-	VMOVUPS(Mem{Base: src}, x)
-	VMOVSD(Mem{Base: src, Disp: 16}, y)
-	VMULPS(alpha, x, x)
-	VMULPS(alpha, y, y)
-	VMOVUPS(x, Mem{Base: dst})
-	VMOVSD(y, Mem{Base: dst, Disp: 16})
-	ADDQ(ld, src)
-	ADDQ(Imm(24), dst)
-	DECQ(k)
-	JNZ(LabelRef("loop"))
-	RET()
-}
-
-// packCols6 transposes 6 rows, times alpha.
-func packCols6() {
-	TEXT("packCols6", NOSPLIT, "func(k int, alpha float32, src *float32, ld int, dst *float32)")
-	Doc("packCols6 writes the first k columns of 6 rows that are ld floats apart, one after another, times",
-		"alpha. k must be a positive multiple of 4.")
-	Pragma("noescape")
-	k := Load(Param("k"), GP64())
-	alpha := XMM()
-	a, err := Param("alpha").Resolve()
-	if err != nil {
-		panic(err)
-	}
-	VBROADCASTSS(a.Addr, alpha)
-	src := Load(Param("src"), GP64())
-	ld := Load(Param("ld"), GP64())
-	dst := Load(Param("dst"), GP64())
-	SHLQ(Imm(2), ld)
-	ld3, low := GP64(), GP64()
-	LEAQ(Mem{Base: ld, Index: ld, Scale: 2}, ld3)
-	LEAQ(Mem{Base: src, Index: ld, Scale: 4}, low)
-	Label("loop")
-	var r [4]VecVirtual
-	for i, m := range fourRows(src, ld, ld3) {
-		r[i] = XMM()
-		VMULPS(m, alpha, r[i])
-	}
-	r4, r5, even, odd := XMM(), XMM(), XMM(), XMM()
-	VMULPS(Mem{Base: low}, alpha, r4)
-	VMULPS(Mem{Base: low, Index: ld, Scale: 1}, alpha, r5)
-	VUNPCKLPS(r5, r4, even)
-	VUNPCKHPS(r5, r4, odd)
-	for i, o := range transpose4(r, XMM) {
-		VMOVUPS(o, Mem{Base: dst, Disp: 24 * i})
-	}
-	VMOVLPS(even, Mem{Base: dst, Disp: 16})
-	VMOVHPS(even, Mem{Base: dst, Disp: 40})
-	VMOVLPS(odd, Mem{Base: dst, Disp: 64})
-	VMOVHPS(odd, Mem{Base: dst, Disp: 88})
-	ADDQ(Imm(16), src)
-	ADDQ(Imm(16), low)
-	ADDQ(Imm(96), dst)
-	SUBQ(Imm(4), k)
-	JNZ(LabelRef("loop"))
 	RET()
 }

@@ -152,15 +152,15 @@ func expSum(name string, store bool) {
 }
 
 // sum generates a sum of values: 128 at a time are added up to 8 lanes as
-// float32, and those as float64. With two more operands, the values are sums of
-// three, which are stored.
-func sum(name string, three bool) {
+// float32, and those as float64. With one more operand, the values are sums of
+// two, which are stored.
+func sum(name string, two bool) {
 	signature, doc := "func(n int, x *float32) float64", "returns the sum of n values."
 	pointers := []string{"x"}
-	if three {
-		signature = "func(n int, x, y, z, dst *float32) float64"
-		doc = "writes x + y + z of n values to dst and returns the sum of what it wrote."
-		pointers = []string{"x", "y", "z", "dst"}
+	if two {
+		signature = "func(n int, x, y, dst *float32) float64"
+		doc = "writes x + y of n values to dst and returns the sum of what it wrote."
+		pointers = []string{"x", "y", "dst"}
 	}
 	n, p := begin(name, signature, doc, pointers...)
 	acc := zeros(16 / lanes)
@@ -169,9 +169,9 @@ func sum(name string, three bool) {
 		for part := range 4 {
 			at := func(i int) Mem { return Mem{Base: p[i], Disp: 128 * part} }
 			x := loadGroup(32/lanes, at(0))
-			if three {
-				x = add(add(x, loadGroup(32/lanes, at(1))), loadGroup(32/lanes, at(2)))
-				x.store(at(3))
+			if two {
+				x = add(x, loadGroup(32/lanes, at(1)))
+				x.store(at(2))
 			}
 			if part == 0 {
 				total = x
@@ -183,9 +183,9 @@ func sum(name string, three bool) {
 	})
 	rest(n, p, func(first prefix) {
 		x := first.load(Mem{Base: p[0]})
-		if three {
-			x = add(add(x, first.load(Mem{Base: p[1]})), first.load(Mem{Base: p[2]}))
-			first.store(x, Mem{Base: p[3]})
+		if two {
+			x = add(x, first.load(Mem{Base: p[1]}))
+			first.store(x, Mem{Base: p[2]})
 		}
 		addEight(acc, eight(x))
 	})
