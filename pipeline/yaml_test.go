@@ -1,15 +1,18 @@
 package pipeline_test
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/permafrost-ml/permafrost/pipeline"
 	"github.com/permafrost-ml/permafrost/pipeline/head"
+	"github.com/permafrost-ml/permafrost/pipeline/loss"
 )
 
 const smallYAML = `version: 1
@@ -209,6 +212,62 @@ func TestYAMLSettings(t *testing.T) {
 		if _, err := parse(set); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s gives %v, want %s", set, err, want)
 		}
+	}
+}
+
+// TestYAMLNestedLosses: losses in losses are read from YAML, trained with, and
+// kept with the output.
+func TestYAMLNestedLosses(t *testing.T) {
+	dir := t.TempDir()
+	jsonl(t, filepath.Join(dir, "train.jsonl"), rows(12, ""))
+	file := write(t, filepath.Join(dir, "c.yaml"), `
+version: 1
+dataset: {splits: {train: {jsonl: train.jsonl}}, pair: {a: q, b: a}}
+encoders: {enc: {type: static}}
+output: out
+head: {type: skip_connection}
+train: {epochs: 1}
+loss:
+  type: sum
+  losses:
+    - {type: contrastive, distance: manhattan, margin: 2, weight: 0.5}
+    - type: matryoshka
+      dims: [64, 16]
+      loss: {type: info_nce, temperature: 0.1, xbm: {size: 20}}
+`)
+	cfg, err := pipeline.LoadConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := loss.Sum{Losses: []loss.Weighted{
+		{Weight: 0.5, Loss: loss.Contrastive{Distance: loss.Manhattan, Margin: 2}},
+		{Loss: loss.Matryoshka{Dims: []int{64, 16}, Loss: loss.InfoNCE{Temperature: 0.1, XBM: &loss.XBM{Size: 20}}}},
+	}}
+	if !reflect.DeepEqual(cfg.Loss, want) {
+		t.Errorf("got %+v, want %+v", cfg.Loss, want)
+	}
+	if _, err := open(t, cfg).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "out", "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out struct {
+		Loss struct {
+			Type   string
+			Params json.RawMessage
+		}
+	}
+	if err := json.Unmarshal(data, &out); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := loss.Parse(out.Loss.Type, out.Loss.Params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, params := kept.Params(), want.Params(); !reflect.DeepEqual(got, params) {
+		t.Errorf("the output keeps %v, want %v", got, params)
 	}
 }
 

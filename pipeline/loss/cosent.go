@@ -74,7 +74,7 @@ func (c *cosent) Compute(batch *Batch, grad bool) (Result, error) {
 		c.order[i], c.s[i] = int32(i), c.at(i, i)
 	}
 	slices.SortFunc(c.order, func(i, j int32) int {
-		return cmp.Or(cmp.Compare(batch.score(int(i)), batch.score(int(j))), cmp.Compare(i, j))
+		return cmp.Compare(batch.score(int(i)), batch.score(int(j)))
 	})
 	// Pairs of one score see the same sum.
 	sums := func(dst []float64, sign float64) {

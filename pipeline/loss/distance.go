@@ -16,8 +16,8 @@ const (
 	// Euclidean is d = |x - y|₂ and s = 1/(1 + d).
 	Euclidean Distance = "euclidean"
 	// Manhattan is d = |x - y|₁ and s = 1/(1 + d). A matrix of n·n
-	// distances takes n·n·dim steps of plain code and no memory beside it:
-	// the other distances are matrix products and far faster.
+	// distances takes n·n·dim steps of plain code and no memory of that
+	// size: the other distances are matrix products and far faster.
 	Manhattan Distance = "manhattan"
 	// DotProduct is s = x·y and d = -x·y.
 	DotProduct Distance = "dot_product"

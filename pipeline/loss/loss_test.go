@@ -26,6 +26,26 @@ func TestSoftmaxFirstKernel(t *testing.T) {
 	}
 }
 
+// TestMatryoshkaDims: without dims, the embeddings are cut in half while 8
+// values are left, each cut with parameters of its own.
+func TestMatryoshkaDims(t *testing.T) {
+	for dim, want := range map[int][]string{
+		35: {"35.kernel", "17.kernel", "8.kernel"}, 16: {"16.kernel", "8.kernel"}, 15: {"15.kernel"}, 3: {"3.kernel"},
+	} {
+		l, err := Matryoshka{Loss: Softmax{}}.New(dim, 2, rand.New(rand.NewPCG(1, 2)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, p := range l.Parameters() {
+			got = append(got, p.Name)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d values: %v, want %v", dim, got, want)
+		}
+	}
+}
+
 // TestLargeScale: a scale far beyond exp's range in float32 changes nothing about
 // the result being finite and right.
 func TestLargeScale(t *testing.T) {

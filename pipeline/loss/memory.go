@@ -170,6 +170,19 @@ func wide(v []int32) []int64 {
 	return out
 }
 
+// named reports a state whose arrays are not those of another.
+func named(state, want []State) error {
+	if len(state) != len(want) {
+		return fmt.Errorf("a state of %d arrays where %d are needed", len(state), len(want))
+	}
+	for i, s := range state {
+		if s.Name != want[i].Name {
+			return fmt.Errorf("array %d of the state is %q where %q is needed", i, s.Name, want[i].Name)
+		}
+	}
+	return nil
+}
+
 // setState takes state back; a nil memory has none.
 func (m *memory) setState(state []State) error {
 	if err := named(state, m.state()); err != nil || m == nil {

@@ -122,9 +122,10 @@ func (p parts) set(state []State) error {
 // compute is the loss's result, whose embeddings' gradients are not weighted
 // yet; those of its own parameters are.
 func (l *part) compute(b *Batch, grad bool) (Result, error) {
-	params := l.loss.Parameters()
+	var params []Param
 	weighted := grad && l.weight != 1
 	if weighted {
+		params = l.loss.Parameters()
 		l.stash = fit(l.stash, len(params))
 		for i, p := range params {
 			l.stash[i] = append(l.stash[i][:0], p.Grads()...)

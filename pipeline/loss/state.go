@@ -1,7 +1,5 @@
 package loss
 
-import "fmt"
-
 // Stateful is implemented by losses that keep more from step to step than
 // their parameters, such as a memory of earlier batches. With the parameters,
 // the state is all that a loss needs to go on bit for bit: training resumes
@@ -27,17 +25,4 @@ type State struct {
 	Floats []float32
 	// Ints are the values, nil for numbers in float32.
 	Ints []int64
-}
-
-// named reports a state whose arrays are not those of another.
-func named(state, want []State) error {
-	if len(state) != len(want) {
-		return fmt.Errorf("a state of %d arrays where %d are needed", len(state), len(want))
-	}
-	for i, s := range state {
-		if s.Name != want[i].Name {
-			return fmt.Errorf("array %d of the state is %q where %q is needed", i, s.Name, want[i].Name)
-		}
-	}
-	return nil
 }

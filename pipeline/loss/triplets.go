@@ -81,6 +81,9 @@ func (t hardTriplets) apply(m nn.Mat, r *relation, grad bool) (value, factor flo
 // sortable is a number whose order is that of the distance and, of equal
 // ones, of the index.
 func sortable(d float32, j int) uint64 {
+	if d == 0 {
+		d = 0 // not -0
+	}
 	b := math.Float32bits(d)
 	if b>>31 != 0 {
 		b = ^b
@@ -260,9 +263,8 @@ func (t semiHardTriplets) apply(m nn.Mat, r *relation, grad bool) (value, factor
 func (t semiHardTriplets) choose(l *lane, row []float32, r *relation, i int) {
 	p := len(l.keys)
 	l.floats, l.counts = fit(l.floats, p), fit(l.counts, p)
-	inf := float32(math.Inf(1))
 	for k := range p {
-		l.floats[k], l.counts[k] = inf, math.MaxInt32
+		l.counts[k] = -1
 	}
 	far, at := float32(0), int32(-1)
 	for j, d := range row {
@@ -274,20 +276,15 @@ func (t semiHardTriplets) choose(l *lane, row []float32, r *relation, i int) {
 		}
 		// The positives nearer than this one are the first k.
 		k, _ := slices.BinarySearch(l.keys, sortable(d, 0))
-		if k > 0 && d < l.floats[k-1] {
+		if k > 0 && (l.counts[k-1] < 0 || d < l.floats[k-1]) {
 			l.floats[k-1], l.counts[k-1] = d, int32(j)
 		}
 	}
+	// What is farther than the next positive is so than this one, too.
 	for k := p - 1; k >= 0; k-- {
-		if k+1 < p {
-			if d, j := l.floats[k+1], l.counts[k+1]; d < l.floats[k] || d == l.floats[k] && j < l.counts[k] {
-				l.floats[k], l.counts[k] = d, j
-			}
+		if l.counts[k] >= 0 {
+			far, at = l.floats[k], l.counts[k]
 		}
-	}
-	for k := range p {
-		if l.counts[k] == math.MaxInt32 {
-			l.floats[k], l.counts[k] = far, at
-		}
+		l.floats[k], l.counts[k] = far, at
 	}
 }

@@ -471,6 +471,7 @@ edges = {
     "all equal": dict(a=EQUAL, labels=[0, 1, 0, 1, 2, 2]),
     "zeros": dict(a=ZEROS, labels=[0, 1, 1, 0, 0, 1]),
     "ties": dict(a=GRID, labels=[0, 1, 1, 0, 2, 2]),
+    "ties of positives": dict(a=GRID, labels=[0, 0, 0, 0, 1, 1]),
     "one object": dict(a=G2, labels=[0, 1, 0, 1, 0, 1], aids=[3] * 6),
     "one sample": dict(a=ONE, labels=[0]),
     "two alike": dict(a=TWO, labels=[2, 2]),
