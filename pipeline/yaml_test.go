@@ -35,7 +35,7 @@ func TestYAMLProblems(t *testing.T) {
 		{smallYAML + "train: 3\n", `c.yaml:6:8: train: want a mapping`},
 		{smallYAML + "train: {split: trian}\n", `c.yaml:6:16: train.split: "trian" is none of train; did you mean "train"?`},
 		{smallYAML + "eval: {split: val}\n", `c.yaml:6:15: eval.split: "val" is none of train`},
-		{smallYAML + "head: {type: skip}\n", `c.yaml:6:14: head: unknown head type "skip" (known: empty, skip_connection)`},
+		{smallYAML + "head: {type: skip}\n", `c.yaml:6:14: head: unknown head type "skip" (known: empty, gated, layer_norm, sequential, skip_connection,`},
 		{smallYAML + "head: {}\n", `c.yaml:6:7: head: no type is given`},
 		{smallYAML + "head: {type: skip_connection, drop_out: 1}\n", `c.yaml:6:31: unknown key "head.drop_out"; did you mean "dropout"?`},
 		{smallYAML + "head: {type: skip_connection, dropout: high}\n", `c.yaml:6:40: head.dropout: want a number, not a string`},
