@@ -60,7 +60,6 @@ func SentenceTransformers(ctx context.Context, h head.Head, base bert.Options, d
 type moduleDir struct {
 	options bert.Options
 	modules []map[string]any // of modules.json
-	plain   bool             // the base has no modules.json: it is a transformer
 	made    map[string]made  // by folder
 	next    int              // that a new folder is named after
 }
@@ -98,15 +97,15 @@ func readBase(ctx context.Context, h head.Head, o bert.Options) (*moduleDir, err
 	if err != nil {
 		return nil, err
 	}
-	if b.plain = !there; b.plain {
+	if !there { // a transformer alone
 		b.modules = []map[string]any{{"path": "", "type": moduleType + "Transformer"}, {"path": "1_Pooling", "type": moduleType + "Pooling"}}
 	}
-	if o.Pooling != "" || b.plain {
+	if o.Pooling != "" || !there {
 		if err := b.setPooling(); err != nil {
 			return nil, err
 		}
 	}
-	if n := o.Normalize; n != nil {
+	if n := o.Normalize; n != nil && !*n {
 		b.modules = slices.DeleteFunc(b.modules, func(m map[string]any) bool { return kindOf(m) == "Normalize" })
 	}
 	b.next = len(b.modules)

@@ -168,11 +168,14 @@ func TestSentenceTransformersOfAnExport(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(base, "2_Normalize")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := export.SentenceTransformers(t.Context(), h, bert.Options{Dir: base}, dir, false); err != nil {
-		t.Fatal(err)
+	yes, no := true, false
+	for _, normalize := range []*bool{nil, &yes, &no} { // what stands between the modules, too
+		o := bert.Options{Dir: base, Normalize: normalize}
+		if _, err := export.SentenceTransformers(t.Context(), h, o, dir, true); err != nil {
+			t.Fatal(err)
+		}
+		closeTo(t, "twice", embedded(t, bert.Model(dir), sentences()), applied(t, h, embedded(t, o.Model(), sentences()), nil))
 	}
-	once := applied(t, h, embedded(t, plain.Model(), sentences()), nil)
-	closeTo(t, "twice", embedded(t, bert.Model(dir), sentences()), applied(t, h, once, nil))
 	if _, err := export.SentenceTransformers(t.Context(), h, plain, dir, true); err != nil {
 		t.Error(err)
 	}

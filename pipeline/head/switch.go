@@ -240,7 +240,10 @@ func (p *switchPass) Backward(dy *tensor.Dense, wantInput bool) (*tensor.Dense, 
 	if err != nil {
 		return nil, err
 	}
-	dx := p.dx.Mat(g.Rows, p.head.In())
+	var dx nn.Mat
+	if wantInput {
+		dx = p.dx.Mat(g.Rows, p.head.In())
+	}
 	for k, part := range p.parts {
 		if len(p.routes[k].rows) == 0 {
 			continue
