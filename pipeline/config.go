@@ -201,6 +201,8 @@ type Config[Row any] struct {
 	// Allocator is where Arrow memory comes from. Default:
 	// memory.DefaultAllocator.
 	Allocator memory.Allocator
+
+	leastJSON int64 // bytes of the smallest JSON object with a sample; 0 where that is not known
 }
 
 var (

@@ -68,7 +68,22 @@ func (m *mapping) sample(row source.Fields) Sample {
 }
 
 // columns are the names of all columns that a sample is made of.
-func (m *mapping) columns() []string {
+func (m *mapping) columns() []string { return append(m.needed(), m.Keep...) }
+
+// leastJSON is the fewest bytes that a JSON object has of which a sample can be
+// made: {"name":1,"other":1}.
+func (m *mapping) leastJSON() int64 {
+	names := m.needed()
+	slices.Sort(names)
+	n := int64(1)
+	for _, name := range slices.Compact(names) {
+		n += int64(len(name)) + 5
+	}
+	return n
+}
+
+// needed are the names of the columns without which there is no sample.
+func (m *mapping) needed() []string {
 	var names []string
 	for _, fields := range []map[string]string{m.A, m.B} {
 		names = slices.AppendSeq(names, maps.Values(fields))
@@ -78,7 +93,7 @@ func (m *mapping) columns() []string {
 			names = append(names, name)
 		}
 	}
-	return append(names, m.Keep...)
+	return names
 }
 
 func missing(row source.Fields, column string) error {

@@ -22,7 +22,11 @@ func (p *Pipeline[Row]) fits(ctx context.Context, encoders []encoder, plans []sp
 		x := cachesink.Extent{Kept: keptColumns + len(p.cfg.KeepTypes)}
 		known := true
 		for _, sp := range plans {
-			rows, texts, ok := source.Size(ctx, source.Limit(p.cfg.Splits[sp.name], p.cfg.Limit), count)
+			src := p.cfg.Splits[sp.name]
+			rows, texts, ok := source.Size(ctx, source.Limit(src, p.cfg.Limit), count)
+			if _, lines := any(src).(*source.JSONLSource[source.Fields]); lines && p.cfg.leastJSON > 0 {
+				rows = min(rows, texts/p.cfg.leastJSON)
+			}
 			known = known && ok
 			x.Splits, x.Rows, x.Texts = x.Splits+1, x.Rows+rows, x.Texts+texts
 		}

@@ -238,6 +238,24 @@ func TestPlanShowsWhyASplitIsRead(t *testing.T) {
 	}
 }
 
+// TestLeastJSON: no row with a sample is smaller.
+func TestLeastJSON(t *testing.T) {
+	for dataset, row := range map[string]string{
+		"group: {object: text, label: kind}":                `{"text":1,"kind":1}`,
+		"group: {object: text, label: text}, keep: [other]": `{"text":1}`,
+		"pair: {a: q, b: q}":                                `{"q":1}`,
+		"pair: {a: q, b: a, score: s}":                      `{"q":1,"a":1,"s":1}`,
+	} {
+		cfg, err := pipeline.ParseConfig("c.yaml", []byte("version: 1\ndataset: {splits: {train: {jsonl: t.jsonl}}, "+dataset+"}\nencoders: {enc: {type: static}}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := pipeline.LeastJSON(cfg); n != int64(len(row)) {
+			t.Errorf("%s: %d bytes, want those of %s", dataset, n, row)
+		}
+	}
+}
+
 // TestCountsFirst: a fill counts first where nothing bounds a dataset, or what
 // bounds it says that it could need more room than there is.
 func TestCountsFirst(t *testing.T) {

@@ -170,7 +170,7 @@ func (y *yamlConfig) dataset(s *section) {
 	for name, src := range y.c.Splits {
 		y.c.Splits[name] = source.Project(src, m.columns()...)
 	}
-	y.c.Sample = m.sample
+	y.c.Sample, y.c.leastJSON = m.sample, m.leastJSON()
 	spec, err := json.Marshal(m)
 	if err != nil {
 		y.d.fail(s.node, "dataset: %w", err)
