@@ -6,7 +6,7 @@
 // Before the first epoch it prints the seconds that the evaluation of the
 // embeddings took. FOLDER gets what a peer needs to train on the same: the
 // embeddings of both sides, labels, the rows of the first epochs' order, the
-// first weights and those after 50 steps. A line of "profile FILE" trains 10
+// first weights and those after 50 steps. A line of "profile FILE" trains 50
 // epochs under a profile of the processor.
 package main
 
@@ -39,6 +39,8 @@ import (
 const (
 	checkedSteps = 50
 	dumpedEpochs = 8 // hold that many steps of each recipe
+
+	profiledEpochs = 50
 )
 
 func main() {
@@ -176,7 +178,7 @@ func (d *driver) next() error {
 	if d.file, err = os.Create(name); err != nil {
 		return err
 	}
-	d.left = 10
+	d.left = profiledEpochs
 	return pprof.StartCPUProfile(d.file)
 }
 
@@ -225,7 +227,7 @@ func dump(ctx context.Context, cfg pipeline.Config[source.Fields], folder string
 		}
 		if at := b.Record().Schema().FieldIndices(cachesink.ColumnLabel); len(at) == 1 {
 			for i, column := 0, b.Record().Column(at[0]); i < column.Len(); i++ {
-				labels = append(labels, column.ValueStr(i))
+				labels = append(labels, strings.Clone(column.ValueStr(i)))
 			}
 		}
 	}
