@@ -98,17 +98,7 @@ func (n *verifiedNote) remember(f *mappedFile) {
 	}
 	v.Sum = crc32.Checksum(v.Blocks, castagnoli)
 	text, err := json.Marshal(v)
-	if err != nil || os.MkdirAll(filepath.Dir(n.path), 0o700) != nil {
-		return
+	if err == nil && store.Keep(n.path, "*.tmp", 0o700, text) {
+		n.kept = left
 	}
-	temp, err := os.CreateTemp(filepath.Dir(n.path), "*.tmp")
-	if err != nil {
-		return
-	}
-	_, err = temp.Write(text)
-	if closeErr := temp.Close(); err != nil || closeErr != nil || os.Rename(temp.Name(), n.path) != nil {
-		_ = os.Remove(temp.Name()) // a stray file is harmless too
-		return
-	}
-	n.kept = left
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
 // clockGrain is the coarsest step of a file system's clock. A file may be
@@ -118,19 +120,7 @@ func (f hintFile) rememberState(state fileState, begin time.Time, digest string)
 	if f == "" || !h.settled() {
 		return
 	}
-	text, err := json.Marshal(h)
-	if err != nil {
-		return
-	}
-	if os.MkdirAll(filepath.Dir(string(f)), 0o700) != nil {
-		return
-	}
-	temp, err := os.CreateTemp(filepath.Dir(string(f)), "*.tmp")
-	if err != nil {
-		return
-	}
-	_, err = temp.Write(text)
-	if closeErr := temp.Close(); err != nil || closeErr != nil || os.Rename(temp.Name(), string(f)) != nil {
-		_ = os.Remove(temp.Name()) // a stray file is harmless too
+	if text, err := json.Marshal(h); err == nil {
+		store.Keep(string(f), "*.tmp", 0o700, text)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/permafrost-ml/permafrost/internal/store"
 )
 
 const (
@@ -86,23 +88,8 @@ func (c *blockCache) drop(id string, k int64) { _ = os.Remove(c.path(id, k)) }
 
 // keep writes a block, after making room for it.
 func (c *blockCache) keep(path string, block []byte) {
-	n := int64(len(block))
-	if !c.room(n) {
-		return
-	}
-	if os.MkdirAll(filepath.Dir(path), 0o777) != nil {
-		return
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), blockTmp+"*")
-	if err != nil {
-		return
-	}
-	_, err = f.Write(block)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
+	if c.room(int64(len(block))) {
+		store.Keep(path, blockTmp+"*", 0o777, block)
 	}
 }
 

@@ -12,37 +12,8 @@ import (
 
 // placeFile calls fill with a new file beside path, which takes that name when
 // fill is done.
-func placeFile(path string, force bool, fill func(*os.File) error) (err error) {
-	if err := mayPlaceFile(path, force); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if err := fill(f); err != nil {
-		return err
-	}
-	err = errors.Join(f.Chmod(0o644), f.Sync(), f.Close())
-	if err == nil {
-		err = mayPlaceFile(path, force) // something may have come since
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err == nil {
-		err = store.SyncDir(filepath.Dir(path))
-	}
-	if err != nil && !errors.Is(err, ErrExists) {
-		err = fmt.Errorf("write %s: %w", path, err)
-	}
-	return err
+func placeFile(path string, force bool, fill func(*os.File) error) error {
+	return store.PlaceFile(path, func() error { return mayPlaceFile(path, force) }, fill)
 }
 
 // mayPlaceFile refuses to overwrite without force, and folders always.
