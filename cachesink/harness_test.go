@@ -638,7 +638,13 @@ func openedIn(t *testing.T, st Storage, tables *Tables) *SplitReader {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := c.Read(t.Context(), &c.Manifest().Splits[0], tables)
+	return splitOf(t, c, 0, tables)
+}
+
+// splitOf reads a split; it and tables are released at the end.
+func splitOf(t *testing.T, c *Cache, split int, tables *Tables) *SplitReader {
+	t.Helper()
+	r, err := c.Read(t.Context(), &c.Manifest().Splits[split], tables)
 	if err != nil {
 		t.Fatal(err)
 	}

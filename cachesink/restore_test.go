@@ -65,19 +65,6 @@ func (s *setup) restore(ctx context.Context, st Storage) (*Restore, error) {
 	return first, err
 }
 
-func flipFile(t *testing.T, dir, name string) {
-	t.Helper()
-	path := filepath.Join(dir, name)
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b[len(b)/2] ^= 1
-	if err := errors.Join(os.Remove(path), os.WriteFile(path, b, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestRestore: shards that are damaged or gone are written again to the bit,
 // in every storage; what is whole is not encoded.
 func TestRestore(t *testing.T) {
@@ -94,8 +81,8 @@ func TestRestore(t *testing.T) {
 				c, _ := mustRun(t, s, quickDir(dir))
 				want := files(t, dir)
 				shards := c.Manifest().Encoders[0].Shards
-				flipFile(t, dir, shards[0].Name)
-				flipFile(t, dir, shards[1].Name+sumSuffix)
+				flipByte(t, dir, shards[0].Name)
+				flipByte(t, dir, shards[1].Name+sumSuffix)
 				if err := os.Remove(filepath.Join(dir, shards[3].Name)); err != nil {
 					t.Fatal(err)
 				}
@@ -119,11 +106,17 @@ func TestRestoreOfOtherBits(t *testing.T) {
 	dir := t.TempDir()
 	s := setup{splits: map[string][]encode.Sample{"train": groups("a", 20, 20)}}
 	c, _ := mustRun(t, s, quickDir(dir))
-	flipFile(t, dir, c.Manifest().Encoders[0].Shards[1].Name)
+	flipByte(t, dir, c.Manifest().Encoders[0].Shards[1].Name)
 	s.models = map[string]hashModel{"e": {dim: 4, seed: "e", flaw: func(_ string, dst []float32) { dst[0]++ }}}
 	if _, err := s.restore(t.Context(), quickDir(dir)); err != nil {
 		t.Fatal(err)
 	}
+	wholeAt(t, dir, 2)
+}
+
+// wholeAt checks every byte of a cache, and its generation.
+func wholeAt(t *testing.T, dir string, generation int64) {
+	t.Helper()
 	c, err := Open(t.Context(), quickDir(dir), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -133,8 +126,8 @@ func TestRestoreOfOtherBits(t *testing.T) {
 			t.Errorf("%s: %v", found.File, found.Err)
 		}
 	}
-	if c.Manifest().Generation != 2 {
-		t.Errorf("generation %d", c.Manifest().Generation)
+	if g := c.Manifest().Generation; g != generation {
+		t.Errorf("generation %d", g)
 	}
 }
 
@@ -153,7 +146,7 @@ func TestHopeless(t *testing.T) {
 			dir, s := t.TempDir(), s
 			c, _ := mustRun(t, s, quickDir(dir))
 			bad := c.Manifest().Encoders[0].Shards[1].Name
-			flipFile(t, dir, bad)
+			flipByte(t, dir, bad)
 			want := files(t, dir)
 			tc.change(&s)
 			r, err := s.restore(t.Context(), quickDir(dir))
@@ -188,13 +181,13 @@ func TestRepairManifest(t *testing.T) {
 	if what, err := RepairManifest(t.Context(), quickDir(dir)); err != nil || what != "" {
 		t.Errorf("%q, %v", what, err)
 	}
-	flipFile(t, dir, manifestName(2))
+	flipByte(t, dir, manifestName(2))
 	if what, err := RepairManifest(t.Context(), quickDir(dir)); err != nil || !strings.Contains(what, "restored from") {
 		t.Errorf("%q, %v", what, err)
 	}
 	sameFiles(t, "from the copy", files(t, dir), want)
-	flipFile(t, dir, manifestName(2))
-	flipFile(t, dir, manifestCopy)
+	flipByte(t, dir, manifestName(2))
+	flipByte(t, dir, manifestCopy)
 	if what, err := RepairManifest(t.Context(), quickDir(dir)); err != nil || !strings.Contains(what, "after generation 1") {
 		t.Errorf("%q, %v", what, err)
 	}
@@ -210,7 +203,7 @@ func TestRepairManifest(t *testing.T) {
 	}
 	for _, name := range []string{manifestName(1), manifestName(2), manifestName(3), manifestName(4), manifestCopy} {
 		if name != manifestName(2) {
-			flipFile(t, dir, name)
+			flipByte(t, dir, name)
 		}
 	}
 	_, err = RepairManifest(t.Context(), quickDir(dir))
@@ -231,7 +224,7 @@ func TestEveryFaultOfRestore(t *testing.T) {
 		if err := os.CopyFS(dir, os.DirFS(template)); err != nil {
 			t.Fatal(err)
 		}
-		flipFile(t, dir, bad)
+		flipByte(t, dir, bad)
 		return dir
 	}
 	count := &storetest.FS{FS: quick{}}
@@ -376,11 +369,11 @@ func TestRestoreOfOtherDamage(t *testing.T) {
 		"its footer": {large, shardAt(170*8032 - 1000), 1, 10},
 		"its own sums": {large, func(t *testing.T, dir string, c *Cache) {
 			shardAt(70_000)(t, dir, c)
-			flipFile(t, dir, c.Manifest().Encoders[0].Shards[0].Name+sumSuffix)
+			flipByte(t, dir, c.Manifest().Encoders[0].Shards[0].Name+sumSuffix)
 		}, 170, 170},
 		"and its split": {large, func(t *testing.T, dir string, c *Cache) {
 			shardAt(300_000)(t, dir, c)
-			flipFile(t, dir, c.Manifest().Splits[0].Files[0].Name)
+			flipByte(t, dir, c.Manifest().Splits[0].Files[0].Name)
 		}, 1, 10},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -457,18 +450,7 @@ func TestRestoreOfOtherBitsInSomeBlocks(t *testing.T) {
 	if n := encoded.Load(); n <= 170 || n > 180 {
 		t.Errorf("encoded %d", n)
 	}
-	c, err := Open(t.Context(), quickDir(dir), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for found := range c.Verify(t.Context()) {
-		if found != nil {
-			t.Errorf("%s: %v", found.File, found.Err)
-		}
-	}
-	if c.Manifest().Generation != 2 {
-		t.Errorf("generation %d", c.Manifest().Generation)
-	}
+	wholeAt(t, dir, 2)
 }
 
 // TestRestoreOfCompacted: a shard that was put together of others is written

@@ -18,16 +18,7 @@ func opened(t *testing.T, s setup, split int) *SplitReader {
 	t.Helper()
 	s.mem = checked(t)
 	c, _ := mustRun(t, s, Memory())
-	tables := &Tables{}
-	r, err := c.Read(t.Context(), &c.Manifest().Splits[split], tables)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		r.Release()
-		tables.Release()
-	})
-	return r
+	return splitOf(t, c, split, &Tables{})
 }
 
 func embeddings(t *testing.T, rec arrow.Record, name string) (arrow.Array, []float32, int) {

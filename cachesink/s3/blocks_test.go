@@ -162,16 +162,7 @@ func TestReadCache(t *testing.T) {
 	}
 	// A wrong byte in a block: who checks the content gets the right one.
 	_, names := kept(t, filepath.Join(c.dir, "blocks"))
-	for _, name := range names {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b[len(b)/2] ^= 1
-		if err := os.WriteFile(name, b, 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
+	damageBlocks(t, names)
 	got, err := store.ReadFunc(t.Context(), s, "splits/s/0.arrow", 1<<30, func(b []byte) error {
 		if !bytes.Equal(b, want) {
 			return errors.New("wrong")
@@ -191,5 +182,20 @@ func TestReadCache(t *testing.T) {
 	}
 	if n := gets(s); n != 2 {
 		t.Errorf("%d gets of the new version", n)
+	}
+}
+
+// damageBlocks damages files in their middle.
+func damageBlocks(t *testing.T, names []string) {
+	t.Helper()
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[len(b)/2] ^= 1
+		if err := os.WriteFile(name, b, 0o666); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -215,16 +215,7 @@ func TestFill(t *testing.T) {
 	}
 	// A wrong byte of a kept block, and of a body on the way.
 	_, names := kept(t, filepath.Join(dir, "blocks"))
-	for _, name := range names {
-		b, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b[len(b)/2] ^= 1
-		if err := os.WriteFile(name, b, 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
+	damageBlocks(t, names)
 	if got := replay(t, place, 230); !slices.Equal(got, want) {
 		t.Error("other embeddings after damage in the read cache")
 	}
