@@ -23,15 +23,17 @@ type table struct {
 	// constant y has no gradient.
 	constant bool
 
-	px, py        nn.Mat // factors of the product: unit rows, or rows less their mean
-	bx, by, mean  nn.Buffer
-	invx, invy    []float32 // inverse lengths of cosine's rows
-	sqx, sqy      []float64 // squared lengths of Euclidean's rows
-	m, kept       nn.Buffer // the values, then their gradient; distances
-	dx, dy        nn.Buffer
-	sums, colSums []float64
-	single        []cell
-	counts        []int
+	px, py       nn.Mat // factors of the product: unit rows, or rows less their mean
+	bx, by, mean nn.Buffer
+	invx, invy   []float32 // inverse lengths of cosine's rows
+	sqx, sqy     []float64 // squared lengths of Euclidean's rows
+	m, kept      nn.Buffer // the values, then their gradient; distances
+	dx, dy       nn.Buffer
+	sums         []float64
+	colSums      []float32
+	summing      nn.Sums
+	single       []cell
+	counts       []int
 }
 
 // cell is one value of a table, or its gradient.
@@ -477,16 +479,11 @@ func (t *table) differences(w nn.Mat) {
 	dy := t.dy.Mat(t.y.Rows, t.y.Cols)
 	nn.Gemm(nn.Transposed, nn.AsIs, -1, w, t.px, 0, dy)
 	t.colSums = fit(t.colSums, w.Cols)
-	nn.Parallel(w.Cols, w.Rows+dy.Cols, func(lo, hi int) {
-		sums := t.colSums[lo:hi]
-		clear(sums)
-		for i := range w.Rows {
-			for j, v := range w.Row(i)[lo:hi] {
-				sums[j] += float64(v)
-			}
-		}
-		for j, s := range sums {
-			kernels.Axpy(float32(s), t.py.Row(lo+j), dy.Row(lo+j))
+	clear(t.colSums)
+	nn.AddColumnSums(t.colSums, w, &t.summing)
+	nn.Parallel(w.Cols, dy.Cols, func(lo, hi int) {
+		for j := lo; j < hi; j++ {
+			kernels.Axpy(t.colSums[j], t.py.Row(j), dy.Row(j))
 		}
 	})
 }
