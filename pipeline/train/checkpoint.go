@@ -83,7 +83,7 @@ func (f *fit) identity(hc head.Config, lc loss.Config) map[string]string {
 		"epochs":    fmt.Sprint(o.Epochs),
 		"clip_norm": fmt.Sprint(o.ClipNorm),
 		"seed":      fmt.Sprint(o.Seed),
-		"data":      fmt.Sprintf("%s %v: %d rows of %d values, %d classes, %d batches", o.Identity, d.Kind(), d.Rows(), d.Dim(), d.Classes(), f.steps),
+		"data":      fmt.Sprintf("%s %v: %d rows of %d values, %d classes, %d batches an epoch", o.Identity, d.Kind(), d.Rows(), d.Dim(), d.Classes(), d.Batches(1)),
 	}
 	for _, p := range o.Parts {
 		if p.Encoder != nil {

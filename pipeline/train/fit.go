@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"time"
 
 	"gorgonia.org/tensor"
@@ -96,7 +97,7 @@ func Fit(ctx context.Context, data Data, hc head.Config, lc loss.Config, opts Op
 	if lc.Kind() != data.Kind() {
 		return nil, &KindError{Loss: lc.Type(), Need: lc.Kind(), Have: data.Kind()}
 	}
-	f := &fit{opts: opts, data: data, steps: data.Batches(opts.Epochs)}
+	f := &fit{opts: opts, data: data, steps: sync.OnceValue(func() int64 { return data.Batches(opts.Epochs) })}
 	f.random[0], f.random[1] = rand.NewPCG(opts.Seed, headStream), rand.NewPCG(opts.Seed, lossStream)
 	dim := data.Dim()
 	if len(opts.Parts) > 0 {
@@ -160,7 +161,7 @@ type fit struct {
 	passA, passB head.Pass
 	embedded     Batch
 	lossOfStep   float64
-	steps        int64 // of all epochs
+	steps        func() int64 // of all epochs
 
 	at     position
 	epochs []Epoch

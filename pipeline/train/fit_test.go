@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -287,6 +288,40 @@ func (f failing) Epoch(ctx context.Context, epoch int, done int64) iter.Seq2[*tr
 			if !yield(b, err) {
 				return
 			}
+		}
+	}
+}
+
+// counted notes for how many epochs batches were counted.
+type counted struct {
+	*memory
+	epochs []int
+}
+
+func (c *counted) Batches(epochs int) int64 {
+	c.epochs = append(c.epochs, epochs)
+	return c.memory.Batches(epochs)
+}
+
+// TestStepsAreCountedOnDemand: a sampler may take long to say how many batches
+// all epochs have, and a rate that is constant does not depend on it.
+func TestStepsAreCountedOnDemand(t *testing.T) {
+	for _, c := range []struct {
+		schedule train.Schedule
+		want     []int
+	}{
+		{train.Constant{}, nil},
+		{train.Constant{Warmup: train.Warmup{Steps: 3}}, nil},
+		{train.Constant{Warmup: train.Warmup{Fraction: 0.1}}, []int{4}},
+		{train.Cosine{}, []int{4}},
+	} {
+		data := &counted{memory: toyPairs(40, 4, 8)}
+		opts := train.Options{Epochs: 4, Schedule: c.schedule}
+		if _, err := train.Fit(t.Context(), data, head.SkipConnection{}, loss.MultipleNegativesRanking{}, opts); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(data.epochs, c.want) {
+			t.Errorf("%+v: batches of %v epochs were counted, want %v", c.schedule, data.epochs, c.want)
 		}
 	}
 }

@@ -19,8 +19,9 @@ type Schedule interface {
 	// Validate reports options out of range.
 	Validate() error
 	// Factor is what the optimizer's learning rate is multiplied by at a step,
-	// from 0, of all steps of the training.
-	Factor(step, steps int64) float64
+	// from 0. steps gives the number of all steps of the training; with some
+	// samplers it takes long to count them.
+	Factor(step int64, steps func() int64) float64
 }
 
 // Warmup raises the learning rate in equal parts from 0 at the first step to
@@ -52,17 +53,29 @@ func (w Warmup) Validate() error {
 	return nil
 }
 
-// up is the factor within the warm-up, and how far the steps behind it are
-// done, from 0 to 1.
-func (w Warmup) up(step, steps int64) (factor, done float64) {
-	warm := int64(w.Steps)
+// length is the number of its steps.
+func (w Warmup) length(steps func() int64) int64 {
 	if w.Fraction > 0 {
-		warm = int64(math.Ceil(w.Fraction * float64(steps)))
+		return int64(math.Ceil(w.Fraction * float64(steps())))
 	}
+	return int64(w.Steps)
+}
+
+// Factor is that of the warm-up, 1 behind it.
+func (w Warmup) Factor(step int64, steps func() int64) float64 {
+	if warm := w.length(steps); step < warm {
+		return float64(step) / float64(warm)
+	}
+	return 1
+}
+
+// done is how far the steps behind the warm-up are done, from 0 to 1.
+func (w Warmup) done(step int64, steps func() int64) float64 {
+	warm := w.length(steps)
 	if step < warm {
-		return float64(step) / float64(warm), 0
+		return 0
 	}
-	return 1, min(1, float64(step-warm)/float64(max(steps-warm, 1)))
+	return min(1, float64(step-warm)/float64(max(steps()-warm, 1)))
 }
 
 // Constant declares a learning rate that stays as it is after the warm-up.
@@ -71,12 +84,6 @@ type Constant struct{ Warmup }
 // Type is "constant".
 func (Constant) Type() string { return "constant" }
 
-// Factor implements [Schedule].
-func (c Constant) Factor(step, steps int64) float64 {
-	f, _ := c.up(step, steps)
-	return f
-}
-
 // Linear declares a learning rate that falls in equal parts to 0 at the end.
 type Linear struct{ Warmup }
 
@@ -84,9 +91,8 @@ type Linear struct{ Warmup }
 func (Linear) Type() string { return "linear" }
 
 // Factor implements [Schedule].
-func (l Linear) Factor(step, steps int64) float64 {
-	f, done := l.up(step, steps)
-	return f * (1 - done)
+func (l Linear) Factor(step int64, steps func() int64) float64 {
+	return l.Warmup.Factor(step, steps) * (1 - l.done(step, steps))
 }
 
 // Cosine declares a learning rate that falls to 0 at the end along half a
@@ -97,9 +103,8 @@ type Cosine struct{ Warmup }
 func (Cosine) Type() string { return "cosine" }
 
 // Factor implements [Schedule].
-func (c Cosine) Factor(step, steps int64) float64 {
-	f, done := c.up(step, steps)
-	return f * 0.5 * (1 + math.Cos(math.Pi*done))
+func (c Cosine) Factor(step int64, steps func() int64) float64 {
+	return c.Warmup.Factor(step, steps) * 0.5 * (1 + math.Cos(math.Pi*c.done(step, steps)))
 }
 
 // ParseSchedule returns the schedule declared by a type and the JSON object
