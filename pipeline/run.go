@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 
@@ -74,9 +73,6 @@ var ErrNothingToTrain = errors.New("the config declares no loss, so there is not
 // Run fills the cache, measures the embeddings, trains the head, measures it
 // and writes the output folder.
 func (p *Pipeline[Row]) Run(ctx context.Context) (*Result, error) {
-	if p.cfg.Loss == nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, ErrNothingToTrain)
-	}
 	err := p.tryTraining(ctx) // and the output folder, before hours of work
 	if err = errors.Join(err, checkOutput(p.cfg.Output)); err != nil {
 		return nil, err
@@ -138,6 +134,9 @@ func (p *Pipeline[Row]) train(ctx context.Context, res *Result, eval *evaluation
 // tryTraining makes a head, a loss and an optimizer of the sizes that the
 // training will have, to find options out of range.
 func (p *Pipeline[Row]) tryTraining(ctx context.Context) error {
+	if p.cfg.Loss == nil {
+		return configErr("%w", ErrNothingToTrain)
+	}
 	encoders, err := p.encoders(ctx)
 	if err != nil {
 		return err

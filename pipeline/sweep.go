@@ -96,9 +96,6 @@ func (p *Pipeline[Row]) Sweep(ctx context.Context, metric string, variants ...Va
 			c.Output = filepath.Join(base.Output, name)
 		}
 		c, err := c.withDefaults()
-		if err == nil && c.Loss == nil {
-			err = fmt.Errorf("%w: %w", ErrConfig, ErrNothingToTrain)
-		}
 		if err == nil {
 			p.cfg = c
 			err = p.tryTraining(ctx)
