@@ -11,7 +11,6 @@ import (
 
 	"gorgonia.org/tensor"
 
-	"github.com/permafrost-ml/permafrost/internal/safetensors"
 	"github.com/permafrost-ml/permafrost/pipeline/train/nn"
 	"github.com/permafrost-ml/permafrost/pipeline/train/trainable"
 )
@@ -80,37 +79,20 @@ func (e *Encoders) Parameters() []nn.Param {
 }
 
 // Save writes the weights of all trained encoders as a safetensors file.
-func (e *Encoders) Save(w io.Writer) error {
-	var tensors []safetensors.Tensor
-	for _, p := range e.Parameters() {
-		tensors = append(tensors, safetensors.Tensor{Name: p.Name, Shape: p.Value.Shape(), Data: p.Values()})
-	}
-	return safetensors.Write(w, tensors, map[string]string{"format": "pt"})
-}
+func (e *Encoders) Save(w io.Writer) error { return nn.SaveWeights(w, e.Parameters()) }
 
 // LoadEncoders makes the encoders of parts with the weights that Save wrote.
+// Weights that are missing, not of these encoders, of another shape or not
+// finite are errors.
 func LoadEncoders(r io.Reader, parts []Part) (*Encoders, error) {
 	e, err := NewEncoders(parts, rand.New(rand.NewPCG(0, 0)))
 	if err != nil {
 		return nil, err
 	}
-	params := e.Parameters()
-	read := 0
-	_, err = safetensors.Read(r, func(name string, shape []int) ([]float32, error) {
-		i := slices.IndexFunc(params, func(p nn.Param) bool { return p.Name == name })
-		if i < 0 || !slices.Equal(shape, []int(params[i].Value.Shape())) {
-			return nil, fmt.Errorf("weights %q of shape %v are not of these encoders", name, shape)
-		}
-		read++
-		return params[i].Values(), nil
-	})
-	if err == nil && read != len(params) {
-		err = fmt.Errorf("%d of %d weights are there", read, len(params))
+	if err := nn.LoadWeights(r, "a set of trained encoders", fmt.Sprintf("for %d values", e.in), e.Parameters()); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		err = nn.CheckFinite(params)
-	}
-	return e, err
+	return e, nil
 }
 
 // encodersPass is one use of encoders within a step.
