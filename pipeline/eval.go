@@ -3,7 +3,6 @@ package pipeline
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -208,11 +207,7 @@ func EvalCache(ctx context.Context, c *cachesink.Cache, output, split string) (*
 	}
 	e := &evaluation{sample: doc.Eval.Sample, report: EvalReport{Split: s.Name}}
 	for _, m := range doc.Eval.Metrics {
-		params, err := json.Marshal(m.Params)
-		if err != nil {
-			return nil, err
-		}
-		mc, err := metric.Parse(m.Type, params)
+		mc, err := parsed(m, metric.Parse)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", output, err)
 		}

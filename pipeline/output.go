@@ -72,6 +72,15 @@ type outputModule struct {
 	Out    int            `json:"out,omitempty"`
 }
 
+// parsed is the head, metric or trained encoder that m declares.
+func parsed[C options](m outputModule, parse func(typ string, params json.RawMessage) (C, error)) (c C, err error) {
+	params, err := json.Marshal(m.Params)
+	if err != nil {
+		return c, err
+	}
+	return parse(m.Type, params)
+}
+
 // checkOutput reports whether a run may replace the output folder.
 func checkOutput(dir string) error {
 	if dir == "" {

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -171,11 +170,7 @@ func (doc *outputDoc) parts() (parts []train.Part, err error) {
 	for _, oe := range doc.Encoders {
 		part := train.Part{Name: oe.Name, Dim: oe.Dim}
 		if t := oe.Trained; t != nil {
-			params, err := json.Marshal(t.Params)
-			if err != nil {
-				return nil, err
-			}
-			if part.Encoder, err = trainable.Parse(t.Type, params); err != nil {
+			if part.Encoder, err = parsed(*t, trainable.Parse); err != nil {
 				return nil, fmt.Errorf("encoder %q: %w", oe.Name, err)
 			}
 		}

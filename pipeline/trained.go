@@ -61,11 +61,7 @@ func loadTrained(dir string) (*Trained, error) {
 // loadHead reads the trained head of an output folder, for inputs of dim
 // values.
 func (doc *outputDoc) loadHead(dir string, dim int) (head.Head, error) {
-	params, err := json.Marshal(doc.Head.Params)
-	if err != nil {
-		return nil, err
-	}
-	hc, err := head.Parse(doc.Head.Type, params)
+	hc, err := parsed(doc.Head, head.Parse)
 	if err != nil {
 		return nil, err
 	}
